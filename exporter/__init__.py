@@ -1,0 +1,1 @@
+"""apigateway-exporter: why Amazon API Gateway requests fail, as metrics and traces."""

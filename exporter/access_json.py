@@ -1,0 +1,323 @@
+"""Access lines in JSON: a line's keys are learnt once, then read by a decoder made for just these.
+
+Whatever differs from what was learnt, be it one key, is read anew; nothing is ever carried over from one line to the
+next. Lines that are no valid JSON (API Gateway pastes some values in unescaped) are read as far as they are whole.
+"""
+
+import re
+from collections.abc import Callable, Mapping
+from operator import attrgetter
+from typing import NamedTuple, cast
+
+import msgspec
+
+from exporter.access_format import AccessFormatError, Piece, TextFormat, Variable
+from exporter.access_variables import GLANCE_VARIABLES, Scalar, glance_from, text_of, variables_of
+from exporter.model import AccessGlance, Unreadable
+
+NOT_JSON = Unreadable(reason="not_json")
+"""Not a JSON object, nor the torn remains of one."""
+
+_REFUSED = (msgspec.MsgspecError, UnicodeError, RecursionError)
+_decode = msgspec.json.Decoder().decode
+
+# --------------------------------------------------------------------------------------------------------- whole lines
+
+_MAX_DEPTH = 6
+_MAX_KEYS = 256
+
+
+def _flat(tree: Mapping[str, object]) -> Mapping[str, Scalar]:
+    """Every scalar by its path: nested keys (and places in a list) joined by dots."""
+    if not {dict, list}.intersection(map(type, tree.values())):
+        return cast("Mapping[str, Scalar]", tree)
+    found: dict[str, Scalar] = {}
+    pending: list[tuple[str, object, int]] = [("", tree, 0)]
+    while pending and len(found) < _MAX_KEYS:
+        path, value, depth = pending.pop()
+        if isinstance(value, dict | list):
+            if depth < _MAX_DEPTH:
+                inner = value.items() if isinstance(value, dict) else enumerate(value)
+                prefix = f"{path}." if path else ""
+                pending.extend([(f"{prefix}{key}", item, depth + 1) for key, item in inner][::-1])
+        elif value is None or isinstance(value, str | int | float):
+            found[path] = value
+    return found
+
+
+class _Learnt(NamedTuple):
+    """A reader of lines that have exactly these keys, nested alike."""
+
+    decode: Callable[[str], object]
+    glance_values: Callable[[object], tuple[Scalar, ...]]
+
+
+def _struct_for(tree: Mapping[str, object], prefix: str, place: str, places: dict[str, str]) -> type | None:
+    """A struct that takes an object with just these keys and refuses any other; fills `places` (path: attribute)."""
+    if place.count(".") > _MAX_DEPTH or len(tree) > _MAX_KEYS:
+        return None
+    fields: list[tuple[str, object]] = []
+    for index, (key, value) in enumerate(tree.items()):
+        if not key.isprintable() or '"' in key or "\\" in key or f"{prefix}{key}" in places:
+            return None
+        kind: object = Scalar
+        if isinstance(value, dict):
+            kind = _struct_for(value, f"{prefix}{key}.", f"{place}f{index}.", places)
+            if kind is None:
+                return None
+        elif isinstance(value, list):
+            kind = list
+        else:
+            places[f"{prefix}{key}"] = f"{place}f{index}"
+        fields.append((f"f{index}", kind))
+    return msgspec.defstruct(
+        "Line",
+        fields,
+        rename={f"f{index}": key for index, key in enumerate(tree)},
+        forbid_unknown_fields=True,
+        namespace={"absent": None},
+    )
+
+
+def _learn(tree: Mapping[str, object], names: Mapping[str, str]) -> _Learnt | None:
+    places: dict[str, str] = {}
+    kind = _struct_for(tree, "", "", places)
+    if kind is None:
+        return None
+    attributes = {variable: places.get(path) for path, variable in names.items() if variable in GLANCE_VARIABLES}
+    wanted = [attributes.get(variable, "absent") for variable in GLANCE_VARIABLES]
+    found = [attribute for attribute in wanted if attribute is not None]
+    if len(found) < len(wanted):
+        return None  # one stands in a list
+    return _Learnt(decode=msgspec.json.Decoder(kind).decode, glance_values=attrgetter(*found))
+
+
+# ---------------------------------------------------------------------------------------------------------- torn lines
+
+_KEY = r'"([^"\\]{1,128})"\s{0,8}:\s{0,64}'
+_FIRST_KEY = re.compile(rf"\{{\s{{0,64}}(){_KEY}")
+_INNER_KEY = re.compile(rf"\s{{0,64}}(){_KEY}")
+_NEXT_KEY = re.compile(rf"([,}}][\s,}}]{{0,64}}){_KEY}")
+_NEXT_KEY_AFTER_STRING = re.compile(rf'"\s{{0,8}}{_NEXT_KEY.pattern}')
+_TAIL = " \t\r\n,}"
+
+
+def _torn(line: str) -> dict[str, str]:
+    """What can be read of a line that only looks like JSON: the values between things that look like keys.
+
+    A value ends where a comma or brace and the next key follow, so quotes and commas inside it do no harm. The last
+    value counts only if its end is there. A key that comes twice keeps its first value.
+    """
+    body = line.rstrip(_TAIL)
+    ended = "}" in line[len(body) :]
+    found: dict[str, str] = {}
+    path: list[str] = []
+    key = _FIRST_KEY.search(body)
+    while key is not None:
+        closed, name = key.groups()
+        del path[max(0, len(path) - closed.count("}")) :]
+        start = key.end()
+        if body.startswith("{", start) and len(path) < _MAX_DEPTH:
+            path.append(name)
+            key = _INNER_KEY.match(body, start + 1) or _NEXT_KEY.search(body, start + 1)
+            continue
+        end = -1
+        if body.startswith('"', start):
+            start += 1
+            key = _NEXT_KEY_AFTER_STRING.search(body, start)
+            if key is not None:
+                end = key.start()
+            else:
+                key = _NEXT_KEY.search(body, start)
+                if key is None and body.endswith('"') and len(body) > start:
+                    end = len(body) - 1
+        else:
+            key = _NEXT_KEY.search(body, start)
+            if key is not None or ended:
+                end = key.start() if key is not None else len(body)
+        if end >= 0 and len(found) < _MAX_KEYS:
+            found.setdefault(".".join([*path, name]), body[start:end])
+    return found
+
+
+def _unescaped(text: str) -> str:
+    if "\\" not in text:
+        return text
+    try:
+        value = _decode(f'"{text}"')
+    except _REFUSED:
+        return text
+    return value if isinstance(value, str) else text
+
+
+def _cleaned(text: str) -> str | None:
+    """A value of a torn line without what tore it: `messageString` comes with quotes of its own."""
+    text = text.strip()
+    if len(text) > 1 and text[0] == text[-1] == '"':
+        text = text[1:-1]
+    return text_of(_unescaped(text))
+
+
+# ------------------------------------------------------------------------------------------------------------ a format
+
+_MARK = re.compile("\ue000([0-9]+)\ue001")
+
+
+class JsonFormat(NamedTuple):
+    """Which variable stands behind which key, as the format itself says."""
+
+    variables: Mapping[str, str]
+    """By path. A key with a constant behind it stands for itself."""
+    composites: Mapping[str, TextFormat]
+    """Keys whose value is made of several variables, or of one and some text."""
+    text: TextFormat | None
+    """The whole line as text, for lines that values have torn; None where only JSON tells the values apart."""
+
+
+def _filled(pieces: list[Piece]) -> str:
+    """The format with a marker for each variable, quoted where the format has no quotes around it."""
+    out: list[str] = []
+    quoted = False
+    for index, piece in enumerate(pieces):
+        if isinstance(piece, Variable):
+            mark = f"\ue000{index}\ue001"
+            out.append(mark if quoted else f'"{mark}"')
+            continue
+        out.append(piece)
+        for char in re.sub(r"\\.", "", piece):
+            quoted ^= char == '"'
+    return "".join(out)
+
+
+def json_format(pieces: list[Piece]) -> JsonFormat | None:
+    """The format's keys; None if it is no JSON object even when filled in. Raises `AccessFormatError`."""
+    try:
+        tree = _decode(_filled(pieces))
+    except _REFUSED:
+        return None
+    if not isinstance(tree, dict):
+        return None
+    variables: dict[str, str] = {}
+    composites: dict[str, TextFormat] = {}
+    for path, value in _flat(tree).items():
+        inner = _MARK.split(value) if isinstance(value, str) else []
+        parts: list[Piece] = [
+            pieces[int(text)] if place % 2 else text for place, text in enumerate(inner) if text or place % 2
+        ]
+        if len(parts) == 1 and isinstance(parts[0], Variable):
+            variables[path] = parts[0].name
+        elif any(isinstance(part, Variable) for part in parts):
+            composites[path] = TextFormat(parts)
+            variables[path] = path
+        else:
+            variables[path] = path
+    try:
+        text = TextFormat(pieces)
+    except AccessFormatError:
+        text = None
+    return JsonFormat(variables=variables, composites=composites, text=text)
+
+
+# ------------------------------------------------------------------------------------------------------------- reading
+
+_MAX_LEARNT = 5
+_MAX_NAMED = 64
+
+
+def _glance_of(values: Mapping[str, str]) -> AccessGlance | Unreadable:
+    return glance_from([values.get(name) for name in GLANCE_VARIABLES])
+
+
+_NO_KEYS = _Learnt(
+    decode=msgspec.json.Decoder(msgspec.defstruct("Line", [], forbid_unknown_fields=True)).decode,
+    glance_values=lambda _line: (None,) * len(GLANCE_VARIABLES),
+)
+"""What is learnt before the first line: an object without keys."""
+
+
+class JsonLines:
+    """Reads JSON lines, of one format or of any. Keeps what it learnt of keys, never a value."""
+
+    def __init__(self, known: JsonFormat | None = None) -> None:
+        self._known = known
+        self._learnt: list[_Learnt] = []
+        self._prefer(_NO_KEYS)
+        self._names: dict[tuple[str, ...], dict[str, str]] = {}
+
+    def glance(self, line: str) -> AccessGlance | Unreadable:
+        """What counting needs. `line` has no white space around it."""
+        try:
+            found = self._decode(line)
+        except _REFUSED:
+            return self._glance_of_unusual(line)
+        return glance_from(self._glance_values(found))
+
+    def _glance_of_unusual(self, line: str) -> AccessGlance | Unreadable:
+        for learnt in self._learnt[1:]:
+            try:
+                found = learnt.decode(line)
+            except _REFUSED:
+                continue
+            self._prefer(learnt)
+            return glance_from(learnt.glance_values(found))
+        try:
+            tree = _decode(line)
+        except _REFUSED:
+            return self._glance_of_torn(line)
+        if not isinstance(tree, dict):
+            return NOT_JSON
+        scalars = _flat(tree)
+        if len(self._learnt) < _MAX_LEARNT and not (self._known and self._known.composites):
+            learnt_now = _learn(tree, self._names_of(scalars))
+            if learnt_now is not None:
+                self._prefer(learnt_now)
+        return _glance_of(self._values_of(scalars))
+
+    def _prefer(self, learnt: _Learnt) -> None:
+        self._learnt = [learnt, *(other for other in self._learnt if other is not learnt)]
+        self._decode, self._glance_values = learnt
+
+    def values(self, line: str) -> dict[str, str] | Unreadable:
+        """Every value by its variable; keys that tell of none keep their name."""
+        try:
+            tree = _decode(line)
+        except _REFUSED:
+            return self._values_of_torn(line)
+        return self._values_of(_flat(tree)) if isinstance(tree, dict) else NOT_JSON
+
+    def _glance_of_torn(self, line: str) -> AccessGlance | Unreadable:
+        if self._known is not None and self._known.text is not None:
+            found = self._known.text.glance_values(line)
+            if found is not None:
+                return glance_from(found)
+        values = self._values_of_torn(line)
+        return values if isinstance(values, Unreadable) else _glance_of(values)
+
+    def _values_of_torn(self, line: str) -> dict[str, str] | Unreadable:
+        if self._known is not None and self._known.text is not None:
+            found = self._known.text.values(line)
+            if found is not None:
+                return {name: text for name, value in found.items() if (text := _cleaned(value)) is not None}
+        torn = {path: text for path, value in _torn(line).items() if (text := _cleaned(value)) is not None}
+        return self._values_of(torn) if torn else NOT_JSON
+
+    def _names_of(self, scalars: Mapping[str, Scalar]) -> dict[str, str]:
+        paths = tuple(scalars)
+        names = self._names.get(paths)
+        if names is None:
+            if len(self._names) >= _MAX_NAMED:
+                self._names.clear()
+            names = self._names[paths] = variables_of(paths, self._known.variables if self._known else None)
+        return names
+
+    def _values_of(self, scalars: Mapping[str, Scalar]) -> dict[str, str]:
+        values: dict[str, str] = {}
+        for path, name in self._names_of(scalars).items():
+            text = text_of(scalars[path])
+            if text is None:
+                continue
+            composite = self._known.composites.get(path) if self._known else None
+            inner = composite.values(text) if composite is not None else None
+            for variable, value in inner.items() if inner is not None else ((name, text),):
+                values.setdefault(variable, value)
+        return values

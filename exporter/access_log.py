@@ -1,0 +1,260 @@
+"""An access line becomes a glance (for every line: what counting needs) or a record (for failures: all it tells).
+
+A stage's log format is whatever its owner wrote; give it as it is, name one of AWS's samples, or let `auto` see to it
+line by line. Parsing is total: any text gives an answer or an `Unreadable` with its reason, never an exception. It
+keeps nothing of a line but the names of its keys.
+"""
+
+import re
+from collections.abc import Callable, Sequence
+from typing import Protocol
+
+from exporter.access_format import FORMAT_MISMATCH, AccessFormatError, TextFormat, Variable, pieces_of
+from exporter.access_json import JsonLines, json_format
+from exporter.access_variables import GLANCE_VARIABLES, glance_from, record_from, text_of, variables_of
+from exporter.model import AccessGlance, AccessRecord, LogEvent, Unreadable
+
+__all__ = ["AccessFormatError", "AccessParser", "access_parser"]
+
+EMPTY = Unreadable(reason="empty")
+"""Nothing but white space."""
+
+
+class AccessParser(Protocol):
+    """Reads the access lines of one log group. Not to be shared between threads that read at the same time."""
+
+    def glance(self, message: str) -> AccessGlance | Unreadable:
+        """What counting needs of a line; cheap, for every line."""
+        ...
+
+    def parse(self, event: LogEvent) -> AccessRecord | Unreadable:
+        """All that a line tells; for failures."""
+        ...
+
+
+# ------------------------------------------------------------------------------------------------------- AWS's samples
+
+_ACCESS = "$context.identity.sourceIp $context.identity.caller $context.identity.user [$context.requestTime]"
+_HTTP_ACCESS = "$context.identity.sourceIp - - [$context.requestTime]"
+_REST_REQUEST = '"$context.httpMethod $context.resourcePath $context.protocol" $context.status $context.responseLength'
+_HTTP_REQUEST = '"$context.httpMethod $context.routeKey $context.protocol" $context.status $context.responseLength'
+_REST_COLUMNS = (
+    "$context.identity.sourceIp,$context.identity.caller,$context.identity.user,$context.requestTime,"
+    "$context.httpMethod,$context.resourcePath,$context.protocol,$context.status,$context.responseLength"
+)
+_HTTP_COLUMNS = (
+    "$context.identity.sourceIp,$context.requestTime,$context.httpMethod,$context.routeKey,$context.protocol,"
+    "$context.status,$context.responseLength"
+)
+_XML_OPEN = '<request id="$context.requestId">'
+_XML_EXTENDED = " <extendedRequestId>$context.extendedRequestId</extendedRequestId>"
+_XML_REST = (
+    " <ip>$context.identity.sourceIp</ip> <caller>$context.identity.caller</caller>"
+    " <user>$context.identity.user</user> <requestTime>$context.requestTime</requestTime>"
+    " <httpMethod>$context.httpMethod</httpMethod> <resourcePath>$context.resourcePath</resourcePath>"
+    " <status>$context.status</status> <protocol>$context.protocol</protocol>"
+    " <responseLength>$context.responseLength</responseLength> </request>"
+)
+
+CLF = tuple(
+    ids.replace("…", f"{access}{gap}{request}")
+    for access, request in ((_ACCESS, _REST_REQUEST), (_ACCESS, _HTTP_REQUEST), (_HTTP_ACCESS, _HTTP_REQUEST))
+    # The console's sample of today has no space between `]` and `"`; that of 2023 and most stages have one.
+    for gap in (" ", "")
+    for ids in (
+        "… $context.requestId $context.extendedRequestId",
+        "… $context.requestId",
+        "$context.extendedRequestId … $context.requestId",
+    )
+)
+"""AWS's sample in Common Log Format, for REST and HTTP APIs, of all ages."""
+
+CSV = tuple(
+    ids.replace("…", columns)
+    for columns in (_REST_COLUMNS, _HTTP_COLUMNS)
+    for ids in (
+        "…,$context.requestId,$context.extendedRequestId",
+        "…,$context.requestId",
+        "$context.extendedRequestId,…,$context.requestId",
+    )
+)
+"""AWS's sample in CSV, likewise."""
+
+XML = (_XML_OPEN + _XML_EXTENDED + _XML_REST, _XML_OPEN + _XML_REST)
+"""AWS's sample in XML, likewise; other elements in any order are read by their names."""
+
+
+# --------------------------------------------------------------------------------------------------------- the readers
+
+
+class _Reader(Protocol):
+    """Reads lines without white space around them."""
+
+    def glance(self, line: str) -> AccessGlance | Unreadable: ...
+
+    def values(self, line: str) -> dict[str, str] | Unreadable: ...
+
+
+class _TextLines:
+    """Reads lines of several formats: the one that fitted last is tried first."""
+
+    def __init__(self, formats: Sequence[TextFormat]) -> None:
+        self._formats = tuple(formats)
+
+    def glance(self, line: str) -> AccessGlance | Unreadable:
+        for form in self._formats:
+            found = form.glance_values(line)
+            if found is not None:
+                if form is not self._formats[0]:
+                    self._formats = (form, *(other for other in self._formats if other is not form))
+                return glance_from(found)
+        return FORMAT_MISMATCH
+
+    def values(self, line: str) -> dict[str, str] | Unreadable:
+        for form in self._formats:
+            values = form.values(line)
+            if values is not None:
+                return values
+        return FORMAT_MISMATCH
+
+
+_XML_CLOSE = re.compile(r"</([A-Za-z][\w.:-]{0,127})\s*>", re.ASCII)
+_XML_ID = re.compile(r"""<[\w.:-]{1,128}\s{1,8}(?:id|requestId)\s?=\s?["']([^"'<>]{1,256})""", re.ASCII)
+
+
+def _xml_values(line: str) -> dict[str, str] | Unreadable:
+    """Elements that hold text alone, by their names; markup inside a value is taken as it is."""
+    found: dict[str, str] = {}
+    request_id = _XML_ID.match(line)
+    if request_id is not None:
+        found["requestId"] = request_id[1]
+    start = 0
+    for close in _XML_CLOSE.finditer(line):
+        tag = f"<{close[1]}>"
+        opened = line.find(tag, start, close.start())
+        if opened >= 0:
+            found.setdefault(close[1], line[opened + len(tag) : close.start()])
+        start = close.end()
+    names = variables_of(found)
+    values = {names[key]: text for key, value in found.items() if (text := text_of(value.strip())) is not None}
+    return values or FORMAT_MISMATCH
+
+
+class _XmlLines:
+    def __init__(self) -> None:
+        self._samples = _TextLines(_compiled(XML))
+
+    def glance(self, line: str) -> AccessGlance | Unreadable:
+        glance = self._samples.glance(line)
+        if isinstance(glance, AccessGlance):
+            return glance
+        values = _xml_values(line)
+        return (
+            values if isinstance(values, Unreadable) else glance_from([values.get(name) for name in GLANCE_VARIABLES])
+        )
+
+    def values(self, line: str) -> dict[str, str] | Unreadable:
+        values = self._samples.values(line)
+        return _xml_values(line) if isinstance(values, Unreadable) else values
+
+
+class _Auto:
+    """Tells each line's format by its first character."""
+
+    def __init__(self) -> None:
+        self._json = JsonLines()
+        self._xml = _XmlLines()
+        self._text = _TextLines(_compiled(CLF + CSV))
+
+    def glance(self, line: str) -> AccessGlance | Unreadable:
+        if line[0] == "{":
+            return self._json.glance(line)
+        return self._xml.glance(line) if line[0] == "<" else self._text.glance(line)
+
+    def values(self, line: str) -> dict[str, str] | Unreadable:
+        if line[0] == "{":
+            return self._json.values(line)
+        return self._xml.values(line) if line[0] == "<" else self._text.values(line)
+
+
+class _OwnFormat:
+    """Reads a stage's own format; lines from before it was changed are read as `auto` would."""
+
+    def __init__(self, own: _Reader) -> None:
+        self._own = own
+        self._auto = _Auto()
+
+    def glance(self, line: str) -> AccessGlance | Unreadable:
+        glance = self._own.glance(line)
+        if isinstance(glance, Unreadable):
+            other = self._auto.glance(line)
+            return glance if isinstance(other, Unreadable) else other
+        return glance
+
+    def values(self, line: str) -> dict[str, str] | Unreadable:
+        values = self._own.values(line)
+        if isinstance(values, Unreadable):
+            other = self._auto.values(line)
+            return values if isinstance(other, Unreadable) else other
+        return values
+
+
+class _Parser:
+    def __init__(self, reader: _Reader) -> None:
+        self._values = reader.values
+        self._glance = reader.glance
+
+    def glance(self, message: str) -> AccessGlance | Unreadable:
+        line = message.strip()
+        return self._glance(line) if line else EMPTY
+
+    def parse(self, event: LogEvent) -> AccessRecord | Unreadable:
+        line = event.message.strip()
+        if not line:
+            return EMPTY
+        values = self._values(line)
+        return values if isinstance(values, Unreadable) else record_from(event, values)
+
+
+# -------------------------------------------------------------------------------------------------------------- choice
+
+
+def _compiled(formats: Sequence[str]) -> tuple[TextFormat, ...]:
+    return tuple(TextFormat(pieces_of(form)) for form in formats)
+
+
+_NAMED: dict[str, Callable[[], _Reader]] = {
+    "auto": _Auto,
+    "clf": lambda: _TextLines(_compiled(CLF)),
+    "csv": lambda: _TextLines(_compiled(CSV)),
+    "json": JsonLines,
+    "xml": _XmlLines,
+}
+
+
+def _own_format(spec: str) -> _Reader:
+    pieces = pieces_of(spec)
+    names = {piece.name for piece in pieces if isinstance(piece, Variable)}
+    if not names & {"requestId", "extendedRequestId", "status"}:
+        raise AccessFormatError(
+            "the format logs none of $context.requestId, $context.extendedRequestId and $context.status: "
+            "its lines can be neither joined nor counted; add them to the stage's access log format"
+        )
+    form = json_format(pieces) if spec.startswith("{") else None
+    return JsonLines(form) if form is not None else _TextLines([TextFormat(pieces)])
+
+
+def access_parser(spec: str) -> AccessParser:
+    """A parser for `auto`, `clf`, `csv`, `json`, `xml`, or a stage's own format string (`$context.requestId …`).
+
+    Raises `AccessFormatError` for any other word, and for a format that cannot be read unambiguously.
+    """
+    spec = spec.strip()
+    if spec in _NAMED:
+        return _Parser(_NAMED[spec]())
+    if "$context" not in spec:
+        raise AccessFormatError(
+            f"unknown access log format: write one of {', '.join(_NAMED)}, or the stage's own format string with its "
+            "$context variables"
+        )
+    return _Parser(_OwnFormat(_own_format(spec)))

@@ -1,0 +1,325 @@
+"""What an access line can tell: the `$context` variables, their many spellings, the records made of their values.
+
+It knows no line format: the readers hand it names and values. It never trusts what a caller can make up: methods are
+registered ones, resources are templates, times must be near the line's own.
+"""
+
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from functools import lru_cache
+
+from exporter.model import UNKNOWN, AccessGlance, AccessRecord, LogEvent, PhaseOutcome, Unreadable
+
+Scalar = str | int | float | bool | None
+"""A value as a JSON line may carry it; every other format gives text."""
+
+_IDENTITY_NAMES = """
+    accountId apiKey apiKeyId caller cognitoAuthenticationProvider cognitoAuthenticationType cognitoIdentityId
+    cognitoIdentityPoolId principalOrgId sourceIp user userAgent userArn vpcId vpceId clientCert.clientCertPem
+    clientCert.subjectDN clientCert.issuerDN clientCert.serialNumber clientCert.validity.notBefore
+    clientCert.validity.notAfter
+"""
+_NAMES = """
+    accountId apiId stage deploymentId domainName domainPrefix httpMethod path resourceId resourcePath routeKey protocol
+    requestId extendedRequestId requestTime requestTimeEpoch isCanaryRequest awsEndpointRequestId awsEndpointRequestId2
+    xrayTraceId customDomain.basePathMatched customDomain.routingRuleIdMatched tlsVersion cipherSuite
+    error.message error.messageString error.responseType error.validationErrorString
+    waf.error waf.latency waf.status wafResponseCode webaclArn
+    authenticate.error authenticate.latency authenticate.status authorize.error authorize.latency authorize.status
+    authorizer.principalId authorizer.error authorizer.latency authorizer.status authorizer.requestId
+    authorizer.integrationLatency authorizer.integrationStatus
+    integration.error integration.integrationStatus integration.latency integration.requestId integration.status
+    integration.responseTransferMode integration.timeToAllHeaders integration.timeToFirstContent
+    integrationErrorMessage integrationLatency integrationStatus
+    status responseLatency responseLength responseOverride.status dataProcessed
+    connectedAt connectionId messageId eventType
+"""
+_IDENTITY = _IDENTITY_NAMES.split()
+
+VARIABLES = frozenset(_NAMES.split()) | frozenset(f"identity.{name}" for name in _IDENTITY)
+"""The variables AWS documents for REST, HTTP and WebSocket APIs, without `$context.`; `authorizer.<property>`,
+`authorizer.claims.<property>` and overrides of headers come on top."""
+
+GLANCE_VARIABLES = (
+    "requestId",
+    "extendedRequestId",
+    "status",
+    "httpMethod",
+    "resourcePath",
+    "routeKey",
+    "apiId",
+    "stage",
+    "responseLatency",
+    "integrationLatency",
+    "integration.latency",
+    "error.responseType",
+)
+"""What `glance_from` takes, in its order."""
+
+
+# ------------------------------------------------------------------------------------------------- names people choose
+
+_SEPARATORS = re.compile(r"[._\-\s]+")
+
+
+def _squeezed(name: str) -> str:
+    return _SEPARATORS.sub("", name).lower()
+
+
+# `integration_status` is made of `integration.status`, not of `integrationStatus`: dotted names come first.
+_DOTTED = {name.lower(): name for name in VARIABLES}
+
+_SQUEEZED = {
+    # Short names win over dotted ones here: `integrationStatus` squeezed is itself, not `integration.status`.
+    **{_squeezed(name): name for name in sorted(VARIABLES, key=lambda name: -name.count("."))},
+    **{
+        alias: name
+        for name, aliases in {
+            "requestId": "xamznrequestid awsrequestid apigwrequestid apigatewayrequestid reqid",
+            "extendedRequestId": "xamzapigwid apigwid extendedid requestextendedid extendedreqid",
+            "status": "statuscode httpstatus httpstatuscode responsestatus responsestatuscode responsecode",
+            "httpMethod": "method verb requestmethod httpverb",
+            "resourcePath": "resource requestresource requestresourcepath httpresource routetemplate httproute",
+            "path": "requestpath rawpath httppath",
+            "apiId": "restapiid httpapiid apigatewayid gatewayid",
+            "stage": "apistage stagename apigatewaystage",
+            "responseLatency": "latencyms responselatencyms requestlatency totallatency responsetime responsetimems",
+            "integrationLatency": "integrationlatencyms backendlatency integrationresponselatency",
+            "integration.error": "integrationerrorstring",
+            "error.message": "errormsg",
+            "error.messageString": "errorstring",
+            "error.responseType": "responsetype errortype gatewayresponsetype",
+            "error.validationErrorString": "validationerror validationerrorstring errorvalidation errorvalidationerror",
+            "identity.sourceIp": "ip clientip sourceipaddress ipaddress remoteip remoteaddr requestip",
+            "identity.userAgent": "useragent httpuseragent requestuseragent",
+            "xrayTraceId": "traceid xray xrayid xraytrace xtraceid xamzntraceid awsxraytraceid",
+            "wafResponseCode": "wafresponse wafcode",
+            "webaclArn": "wafaclarn wafarn wafwebaclarn",
+            "requestTimeEpoch": "epoch requestepoch timeepoch requesttimems",
+            "responseLength": "responsesize responsebytes contentlength",
+            "domainName": "domain host hostname",
+            "customDomain.basePathMatched": "basepathmatched basepath",
+        }.items()
+        for alias in aliases.split()
+    },
+}
+for _name in _IDENTITY:
+    _SQUEEZED.setdefault(_squeezed(_name), f"identity.{_name}")
+_SQUEEZED["principalid"] = "authorizer.principalId"
+
+_WEAK = {
+    "error": "error.message",
+    "message": "error.message",
+    "id": "requestId",
+    "time": "requestTime",
+    "timestamp": "requestTime",
+    "route": "routeKey",
+    "latency": "responseLatency",
+    "length": "responseLength",
+    "bytes": "responseLength",
+}
+"""Names that could mean anything: believed only where nothing better names the variable."""
+
+_PREFIX = re.compile(r"(?:\$?context\.)+", re.IGNORECASE)
+
+
+def _recognised(path: str) -> str | None:
+    name = _PREFIX.sub("", path, count=1) if _PREFIX.match(path) else path
+    if name in VARIABLES:
+        return name
+    dotted = _SEPARATORS.sub(".", name).lower()
+    return _DOTTED.get(dotted) or _SQUEEZED.get(dotted.replace(".", ""))
+
+
+def variables_of(paths: Iterable[str], known: Mapping[str, str] | None = None) -> dict[str, str]:
+    """The variable behind each key of a line (nested keys joined by dots): `known` first, then by name.
+
+    A key that tells of no variable, or of one that another key tells already, keeps its own name.
+    """
+    names: dict[str, str] = {}
+    taken: set[str] = set()
+    weak: list[tuple[str, str]] = []
+    for path in paths:
+        variable = (known.get(path) if known else None) or _recognised(path)
+        if variable is not None and variable not in taken:
+            taken.add(variable)
+            names[path] = variable
+            continue
+        names[path] = _PREFIX.sub("", path, count=1) if _PREFIX.match(path) else path
+        if variable is None and path.lower() in _WEAK:
+            weak.append((path, _WEAK[path.lower()]))
+    if "error.messageString" in taken:
+        taken.add("error.message")
+    for path, variable in weak:
+        if variable not in taken:
+            taken.add(variable)
+            names[path] = variable
+    return names
+
+
+# ----------------------------------------------------------------------------------------------------- values as logged
+
+_ABSENT = frozenset({None, "", "-", '""', '"-"'})
+"""How a variable without a value is logged: a bare dash, quoted once more by `messageString`."""
+
+
+def text_of(value: Scalar) -> str | None:
+    """The value in its logged form, or None where the log says that there is none."""
+    if value in _ABSENT:
+        return None
+    if isinstance(value, str):
+        return value
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    return str(value)
+
+
+_STATUS: dict[Scalar, int] = {spelled: code for code in range(100, 600) for spelled in (code, str(code))}
+_MS: dict[Scalar, int | None] = {**dict.fromkeys(_ABSENT), **{str(ms): ms for ms in range(4096)}}
+"""Almost every latency there is: looking one up is faster than reading it."""
+_UNREAD = -1
+_status_of = _STATUS.get
+_known_ms_of = _MS.get
+_NUMBER = re.compile(r"[0-9]{1,12}(?:\.[0-9]{1,9})?", re.ASCII)
+
+
+def _ms_of(value: Scalar) -> int | None:
+    text = text_of(value)
+    return round(float(text)) if text is not None and _NUMBER.fullmatch(text) else None
+
+
+_METHODS: dict[Scalar, str] = {
+    name: name for name in ("GET", "HEAD", "POST", "PUT", "DELETE", "CONNECT", "OPTIONS", "TRACE", "PATCH", "QUERY")
+}
+
+
+def _method_of(method: Scalar, route_key: Scalar) -> str:
+    if method not in _ABSENT:
+        return _METHODS.get(str(method), "_OTHER")
+    verb, space, _ = str(route_key).partition(" ")
+    return _METHODS.get(verb, UNKNOWN) if space else UNKNOWN
+
+
+_MAX_RESOURCE = 512
+
+
+@lru_cache(maxsize=4096)
+def _resource_of(resource_path: Scalar, route_key: Scalar) -> str:
+    found = text_of(resource_path)
+    if found is None:
+        found = text_of(route_key)
+        if found is None:
+            return UNKNOWN
+        _, _, path = found.partition(" ")
+        found = path or found
+    return found if len(found) <= _MAX_RESOURCE and found.isprintable() else UNKNOWN
+
+
+# ------------------------------------------------------------------------------------------------------------- records
+
+NO_KNOWN_FIELD = Unreadable(reason="no_known_field")
+"""The line was read, and tells neither an id nor a status."""
+
+
+_LONGEST_ABSENT = 3
+
+
+def glance_from(values: Sequence[Scalar]) -> AccessGlance | Unreadable:
+    """A glance from the values of GLANCE_VARIABLES, as logged. Runs for every line: mind each call that it makes."""
+    (
+        request_id,
+        extended_request_id,
+        status,
+        method,
+        resource_path,
+        route_key,
+        api_id,
+        stage,
+        latency,
+        integration_latency,
+        integration_latency_dotted,
+        response_type,
+    ) = values
+    code = _status_of(status)
+    if type(request_id) is not str or len(request_id) <= _LONGEST_ABSENT:
+        request_id = text_of(request_id)
+    if type(extended_request_id) is not str or len(extended_request_id) <= _LONGEST_ABSENT:
+        extended_request_id = text_of(extended_request_id)
+    if code is None and request_id is None and extended_request_id is None:
+        return NO_KNOWN_FIELD
+    verb = _METHODS.get(method)
+    latency_ms = _known_ms_of(latency, _UNREAD)
+    integration_ms = _known_ms_of(integration_latency, _UNREAD)
+    if integration_ms is None:
+        integration_latency = integration_latency_dotted
+        integration_ms = _known_ms_of(integration_latency, _UNREAD)
+    return AccessGlance(
+        request_id=request_id,
+        extended_request_id=extended_request_id,
+        status=code,
+        method=verb if verb is not None else _method_of(method, route_key),
+        resource=_resource_of(resource_path, route_key),
+        api_id=api_id if type(api_id) is str and api_id not in _ABSENT else text_of(api_id),
+        stage=stage if type(stage) is str and stage not in _ABSENT else text_of(stage),
+        latency_ms=latency_ms if latency_ms != _UNREAD else _ms_of(latency),
+        integration_latency_ms=integration_ms if integration_ms != _UNREAD else _ms_of(integration_latency),
+        response_type=None if response_type in _ABSENT else text_of(response_type),
+    )
+
+
+def _folded(text: str | None) -> str | None:
+    """Runs of white space as one space: AWS's own support article shows a message broken in two lines."""
+    return " ".join(text.split()) or None if text is not None else None
+
+
+def _phase(status: str | None, latency: str | None, error: str | None) -> PhaseOutcome | None:
+    outcome = PhaseOutcome(status=_status_of(status), latency_ms=_ms_of(latency), error=_folded(error))
+    if outcome.status is None and outcome.latency_ms is None and outcome.error is None:
+        return None
+    return outcome
+
+
+_EPOCH_MS = re.compile(r"[0-9]{1,15}", re.ASCII)
+_PLAUSIBLE_MS = 3_600_000
+"""How far a line's own arrival time may lie from its event time: beyond an hour it is nonsense."""
+
+
+def _arrival_ms(event: LogEvent, epoch: str | None) -> int:
+    at_ms = int(epoch) if epoch is not None and _EPOCH_MS.fullmatch(epoch) else event.at_ms
+    return at_ms if abs(at_ms - event.at_ms) <= _PLAUSIBLE_MS else event.at_ms
+
+
+def record_from(event: LogEvent, values: Mapping[str, str]) -> AccessRecord | Unreadable:
+    """Everything an access line tells, from its variables' values (absent ones left out)."""
+    get = values.get
+    glance = glance_from([get(name) for name in GLANCE_VARIABLES])
+    if isinstance(glance, Unreadable):
+        return glance
+    message = get("error.message")
+    if message is None:
+        # messageString is the message already in double quotes.
+        message = text_of((get("error.messageString") or "").strip().removeprefix('"').removesuffix('"'))
+    return AccessRecord(
+        event_id=event.event_id,
+        at_ms=_arrival_ms(event, get("requestTimeEpoch")),
+        glance=glance,
+        waf=_phase(get("waf.status"), get("waf.latency"), get("waf.error")),
+        authenticate=_phase(get("authenticate.status"), get("authenticate.latency"), get("authenticate.error")),
+        authorizer=_phase(
+            get("authorizer.status") or get("authorizer.integrationStatus"),
+            get("authorizer.latency") or get("authorizer.integrationLatency"),
+            get("authorizer.error"),
+        ),
+        authorize=_phase(get("authorize.status"), get("authorize.latency"), get("authorize.error")),
+        integration=_phase(
+            get("integration.status"),
+            get("integration.latency") or get("integrationLatency"),
+            get("integration.error") or get("integrationErrorMessage"),
+        ),
+        integration_service_status=_status_of(get("integrationStatus") or get("integration.integrationStatus")),
+        error_message=_folded(message),
+        validation_error=_folded(get("error.validationErrorString")),
+        waf_response_code=get("wafResponseCode"),
+        xray_trace_id=get("xrayTraceId"),
+        fields=values,
+    )

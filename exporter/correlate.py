@@ -1,0 +1,374 @@
+"""Lines in, whole request timelines out: the join of access and execution logs.
+
+Execution lines of a request that ended well are looked at, never parsed, and dropped at their terminal line. What is
+kept is what failed: access lines with a failing status or a gateway response, execution lines that a success does not
+print, and every line that shares an id with one of those. A watch's correlator belongs to one thread at a time; it
+holds memory only, so that a crash loses nothing that a restart would not read again. It does no I/O and knows no clock.
+"""
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+
+from exporter import execution_log
+from exporter.model import AccessGlance, Failure, LogEvent, LogGroup, RequestTimeline
+from exporter.settle import (
+    AccessLine,
+    ExecutionLine,
+    Horizon,
+    SettleReason,
+    Unit,
+    claim_placeholders,
+    segments_of,
+    settle_reason,
+    units_of,
+)
+from exporter.tombstones import PLACEHOLDER_REQUEST_IDS, Mark, Tombstones, joinable_ids, mark
+from exporter.windows import MINUTE_MS
+
+_LINK = "Extended Request Id: "
+_TERMINAL = "Method completed with status: "
+
+
+@dataclass(kw_only=True, slots=True, eq=False)
+class _Open:
+    """Lines that ids joined: one request, or several that share an id."""
+
+    ids: set[str] = field(default_factory=set)
+    access: dict[str, AccessLine] = field(default_factory=dict)
+    execution: dict[str, ExecutionLine] = field(default_factory=dict)
+    units: list[Unit] | None = None
+    """What the lines came to when last judged; None once a line was added."""
+
+    @property
+    def first_ms(self) -> int:
+        return min(line.event.at_ms for lines in (self.access, self.execution) for line in lines.values())
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Settled:
+    """A failure that is final."""
+
+    unit: Unit
+    failure: Failure
+    reason: SettleReason
+    reused_id: bool
+    """Another request had its request id before, or has it now: the id identifies nothing."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Judged:
+    """What one round of judging decided; nothing of it holds before `Correlator.settle` is told it was committed."""
+
+    settled: Sequence[Settled]
+    absorbed: Sequence[AccessLine]
+    """Access lines of failures that were counted without one."""
+    marks: Mapping[tuple[LogGroup, int], frozenset[int]]
+    """The marks to be added, by group and minute."""
+    first_open_ms: int | None
+    """The earliest line of what stays open."""
+    late_evidence: int
+    """Reason lines that came after their request had been settled without them."""
+
+
+Describe = Callable[[Unit], RequestTimeline]
+Classify = Callable[[RequestTimeline], Failure | None]
+
+
+class Correlator:
+    """The open requests of one watch."""
+
+    def __init__(
+        self,
+        *,
+        tombstones: Mapping[LogGroup, Tombstones],
+        has_access: bool,
+        has_execution: bool,
+        describe: Describe,
+        classify: Classify,
+        max_open: int = 50_000,
+    ) -> None:
+        self._tombstones = tombstones
+        self._has_access = has_access
+        self._has_execution = has_execution
+        self._describe = describe
+        self._classify = classify
+        self._max_open = max_open
+        self._open: dict[str, _Open] = {}
+        """By id; an access line that nothing joins stands under its event id."""
+        self._pending: dict[str, dict[str, ExecutionLine]] = {}
+        """Routine execution lines of requests whose end has not been seen, by request id."""
+        self._absorbed: dict[str, AccessLine] = {}
+        self._unproven: dict[str, int] = {}
+        """Ids of failures settled without an execution line, with the time of their last line."""
+        self._late_evidence = 0
+        self._joins_by_request_id: bool | None = None
+        """Whether access lines carry real request ids (None: no access line was seen yet). Where they do not,
+        execution lines cannot be told from those of counted requests, and are never counted on their own."""
+
+    # ------------------------------------------------------------------------------------------------------- intake
+
+    def take_access(self, group: LogGroup, event: LogEvent, glance: AccessGlance) -> None:
+        """Look at an access line. It is kept if it failed, or if it shares an id with what is open."""
+        request_id = glance.request_id
+        if not self._joins_by_request_id and request_id not in PLACEHOLDER_REQUEST_IDS:
+            self._joins_by_request_id = request_id is not None
+        failed = glance.response_type is not None or (glance.status is not None and glance.status >= 400)
+        if not failed and request_id not in self._open and glance.extended_request_id not in self._open:
+            return
+        if self._settled(Mark.ACCESS, event.event_id) or event.event_id in self._absorbed:
+            return
+        ids = joinable_ids(glance)
+        line = AccessLine(group, event, glance)
+        if not any(text in self._open for text in ids) and self._absorbs(ids, event):
+            self._absorbed[event.event_id] = line
+            return
+        request = self._request(ids or [event.event_id])
+        if event.event_id not in request.access:
+            request.access[event.event_id] = line
+            request.units = None
+
+    def take_execution(self, group: LogGroup, event: LogEvent) -> bool:
+        """Look at an execution line. False: it carries no request id and joins nothing."""
+        message = event.message
+        request_id, text = execution_log.split(message)
+        if request_id is None or request_id in PLACEHOLDER_REQUEST_IDS:
+            return False
+        line = ExecutionLine(group, event, text)
+        request = self._open.get(request_id)
+        if request is not None:
+            self._add(request, line)
+            return True
+        lines = self._pending.setdefault(request_id, {})
+        lines[event.event_id] = line
+        if text.startswith(_TERMINAL):
+            status = execution_log.completed_status(text)
+            if status is not None and status < 400:
+                del self._pending[request_id]
+                return True
+        elif execution_log.is_routine(text):
+            return True
+        del self._pending[request_id]
+        self._suspect(request_id, lines.values())
+        return True
+
+    def _suspect(self, request_id: str, lines: Iterable[ExecutionLine]) -> None:
+        for segment in segments_of(lines):
+            extended = next((line.text[len(_LINK) :].strip() for line in segment if line.text.startswith(_LINK)), None)
+            if self._known(request_id, extended):
+                self._note_evidence(request_id, segment)
+                continue
+            request = self._request([request_id] if extended is None else [request_id, extended])
+            for line in segment:
+                self._add(request, line)
+
+    def _add(self, request: _Open, line: ExecutionLine) -> None:
+        if line.event.event_id in request.execution:
+            return
+        request.execution[line.event.event_id] = line
+        request.units = None
+        if line.text.startswith(_LINK):
+            extended = line.text[len(_LINK) :].strip()
+            if extended and extended not in request.ids:
+                self._request([*request.ids, extended])
+
+    def _request(self, ids: Sequence[str]) -> _Open:
+        """The one open request of all these ids: what was open under several of them becomes one."""
+        found = {id(self._open[text]): self._open[text] for text in ids if text in self._open}
+        request, *others = found.values() or (_Open(),)
+        for other in others:
+            request.ids |= other.ids
+            request.access |= other.access
+            request.execution |= other.execution
+            request.units = None
+        request.ids.update(ids)
+        for text in request.ids:
+            self._open[text] = request
+        for text in ids:
+            for line in self._pending.pop(text, {}).values():
+                self._add(request, line)
+        return request
+
+    # ----------------------------------------------------------------------------------------------------- identity
+
+    def _settled(self, kind: Mark, text: str) -> bool:
+        wanted = mark(kind, text)
+        return any(wanted in stones for stones in self._tombstones.values())
+
+    def _known(self, request_id: str, extended: str | None) -> bool:
+        """Whether execution lines with these ids belong to a failure that is settled."""
+        if extended is not None and self._settled(Mark.ID, extended):
+            return True
+        if not self._settled(Mark.ID, request_id):
+            return False
+        if self._has_access and not self._settled(Mark.UNCLAIMED, request_id):
+            # A new request under a used id has an access line of its own, which opens it.
+            return True
+        return extended is None or not self._settled(Mark.LINKED, request_id)
+
+    def _absorbs(self, ids: Sequence[str], event: LogEvent) -> bool:
+        """Whether a failure was counted without its access line, and this is it."""
+        minute = event.at_ms // MINUTE_MS
+        return any(
+            self._settled(Mark.UNCLAIMED, f"{text} {near}") and not self._settled(Mark.CLAIMED, text)
+            for text in ids
+            for near in (minute - 1, minute, minute + 1)
+        )
+
+    def _note_evidence(self, request_id: str, segment: Sequence[ExecutionLine]) -> None:
+        if request_id in self._unproven and any(not execution_log.is_routine(line.text) for line in segment):
+            del self._unproven[request_id]
+            self._late_evidence += 1
+
+    # ----------------------------------------------------------------------------------------------------- judgement
+
+    def judge(self, horizon: Horizon) -> Judged:
+        """Decide which open requests are final. Changes nothing that a second call would not decide again."""
+        waiting: list[Unit] = []
+        settled: list[Settled] = []
+        units = [unit for request in self._requests() for unit in self._units(request)]
+        units = self._claimed(units, horizon)
+        for unit in units:
+            if unit.failure is None or not self._countable(unit):
+                continue
+            reason = settle_reason(unit, horizon)
+            if reason is None:
+                waiting.append(unit)
+            else:
+                settled.append(self._final(unit, unit.failure, reason))
+        surplus = len(waiting) - self._max_open
+        if surplus > 0:
+            waiting.sort(key=lambda unit: unit.first_ms)
+            settled += [
+                self._final(unit, unit.failure, SettleReason.OVERFLOW)
+                for unit in waiting[:surplus]
+                if unit.failure is not None
+            ]
+            del waiting[:surplus]
+        marks: dict[tuple[LogGroup, int], set[int]] = {}
+        for item in settled:
+            unit = item.unit
+            group = unit.access.group if unit.access is not None else unit.execution[0].group
+            marks.setdefault((group, unit.last_ms // MINUTE_MS), set()).update(self._marks(unit))
+        for line in self._absorbed.values():
+            found = {mark(Mark.ACCESS, line.event.event_id)}
+            found.update(mark(Mark.CLAIMED, text) for text in joinable_ids(line.glance))
+            marks.setdefault((line.group, line.event.at_ms // MINUTE_MS), set()).update(found)
+        return Judged(
+            settled=settled,
+            absorbed=tuple(self._absorbed.values()),
+            marks={key: frozenset(found) for key, found in marks.items()},
+            first_open_ms=min((unit.first_ms for unit in waiting), default=None),
+            late_evidence=self._late_evidence,
+        )
+
+    def settle(self, judged: Judged, horizon: Horizon) -> None:
+        """Make `judged` final, after it was committed: settled lines go, their marks stay."""
+        for (group, minute), marks in judged.marks.items():
+            self._tombstones[group].add(minute, marks)
+        for line in judged.absorbed:
+            self._absorbed.pop(line.event.event_id, None)
+        for item in judged.settled:
+            self._remove(item.unit)
+            if item.unit.access is not None and not item.unit.execution:
+                self._unproven.update(dict.fromkeys(item.unit.ids, item.unit.last_ms))
+        self._late_evidence = 0
+        self._forget_old(horizon)
+
+    def _forget_old(self, horizon: Horizon) -> None:
+        """Let go of what did not fail: its lines are complete, or so old that the rest is read again with it."""
+        old_ms = horizon.state.reached_ms - horizon.timing.max_request_ms
+        for request in list(self._requests()):
+            units = self._units(request)
+            if not any(unit.failure is not None and self._countable(unit) for unit in units) and all(
+                unit.terminal or unit.last_ms < old_ms for unit in units
+            ):
+                self._forget(request)
+        for request_id, lines in list(self._pending.items()):
+            if max(line.event.at_ms for line in lines.values()) < old_ms:
+                del self._pending[request_id]
+        done_ms = horizon.state.frontier_ms - horizon.timing.max_request_ms - MINUTE_MS
+        self._unproven = {text: last_ms for text, last_ms in self._unproven.items() if last_ms >= done_ms}
+
+    @property
+    def open_requests(self) -> int:
+        """How many requests wait."""
+        return sum(1 for _ in self._requests())
+
+    def _final(self, unit: Unit, failure: Failure, reason: SettleReason) -> Settled:
+        shared = any(
+            self._settled(Mark.ID, text) or (text in self._open and len(self._units(self._open[text])) > 1)
+            for text in unit.ids - unit.extended_ids
+        )
+        return Settled(unit=unit, failure=failure, reason=reason, reused_id=shared)
+
+    def _countable(self, unit: Unit) -> bool:
+        """Whether a failure may be counted: by its access line, else only where that can count nothing twice."""
+        if unit.access is not None:
+            return True
+        if self._has_access and self._joins_by_request_id is False:
+            return False
+        extended = next(iter(unit.extended_ids), None)
+        return not any(self._known(text, extended) for text in unit.ids - unit.extended_ids)
+
+    def _claimed(self, units: list[Unit], horizon: Horizon) -> list[Unit]:
+        """Let execution-only failures that are complete take the placeholder access lines they belong to."""
+        if not (self._has_access and self._has_execution):
+            return units
+        complete = [
+            unit for unit in units if unit.placeholder or settle_reason(unit, horizon) is SettleReason.WATERMARK
+        ]
+        for executed, placeholder in claim_placeholders(complete, horizon.timing):
+            units = [unit for unit in units if unit is not executed and unit is not placeholder]
+            joined = replace(
+                executed,
+                access=placeholder.access,
+                ids=executed.ids | placeholder.ids,
+                extended_ids=executed.extended_ids | placeholder.extended_ids,
+                first_ms=min(executed.first_ms, placeholder.first_ms),
+                last_ms=max(executed.last_ms, placeholder.last_ms),
+            )
+            units.append(self._judged(joined))
+        return units
+
+    def _requests(self) -> Iterable[_Open]:
+        return {id(request): request for request in self._open.values()}.values()
+
+    def _units(self, request: _Open) -> list[Unit]:
+        if request.units is None:
+            request.units = [self._judged(unit) for unit in units_of(request.access, request.execution)]
+        return request.units
+
+    def _judged(self, unit: Unit) -> Unit:
+        unit.timeline = self._describe(unit)
+        unit.failure = self._classify(unit.timeline)
+        return unit
+
+    def _marks(self, unit: Unit) -> set[int]:
+        marks = {mark(Mark.ID, text) for text in unit.ids}
+        if unit.extended_ids:
+            marks |= {mark(Mark.LINKED, text) for text in unit.ids - unit.extended_ids}
+        if unit.access is not None:
+            marks.add(mark(Mark.ACCESS, unit.access.event.event_id))
+        else:
+            minute = unit.first_ms // MINUTE_MS
+            marks |= {mark(Mark.UNCLAIMED, text) for text in unit.ids}
+            marks |= {mark(Mark.UNCLAIMED, f"{text} {minute}") for text in unit.ids}
+        return marks
+
+    def _remove(self, unit: Unit) -> None:
+        for text in [*unit.ids, *([unit.access.event.event_id] if unit.access is not None else [])]:
+            request = self._open.get(text)
+            if request is None:
+                continue
+            if unit.access is not None:
+                request.access.pop(unit.access.event.event_id, None)
+            for line in unit.execution:
+                request.execution.pop(line.event.event_id, None)
+            request.units = None
+            if not request.access and not request.execution:
+                self._forget(request)
+
+    def _forget(self, request: _Open) -> None:
+        for text in request.ids:
+            if self._open.get(text) is request:
+                del self._open[text]

@@ -1,0 +1,488 @@
+"""The spine: pages in, one commit out.
+
+`Watch.poll()` reads the slices that are due, joins and judges what they bring, and commits each slice in one
+transaction before anything of it may be seen. Whatever goes wrong in between leaves the last commit as the truth:
+memory is only advanced after it. What cannot be read stays unread until it can. This file names no concrete source or
+ledger, starts no threads and never sleeps.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal, NamedTuple
+
+import structlog
+
+from exporter import execution_log, metrics, tally, tombstones
+from exporter.access_log import AccessParser
+from exporter.correlate import Correlator, Judged
+from exporter.ledger import Ledger, LedgerError
+from exporter.metrics.self_metrics import SelfMetrics
+from exporter.metrics.totals import Totals
+from exporter.model import (
+    AccessRecord,
+    Api,
+    Commit,
+    CounterKey,
+    ExecutionStep,
+    GroupProgress,
+    LogGroup,
+    RequestTimeline,
+)
+from exporter.reading import UNREADABLE, AccessTaker, Directory, ExecutionTaker, GroupReader, Labelling
+from exporter.record import Recorded, Recorder
+from exporter.rules import RuleSet
+from exporter.settle import Horizon, Unit
+from exporter.sources import GroupUnreadable, Source, SourceError
+from exporter.tally import Seen, Tally
+from exporter.tombstones import Tombstones
+from exporter.windows import (
+    MINUTE_MS,
+    OVERLAP_MS,
+    Pass,
+    ReadState,
+    Slice,
+    Timing,
+    advance,
+    read_windows,
+    wide_is_cheaper,
+)
+
+_CLOCK_TOLERANCE_MS = 2_000
+_SLICE_START_MS = 10_000
+_SLICE_MOST_MS = 900_000
+_SLICE_FEW_PAGES, _SLICE_MANY_PAGES = 4, 16
+
+_log = structlog.get_logger(__name__)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class WatchGroup:
+    """A log group of a watch, and how its lines are read."""
+
+    group: LogGroup
+    kind: Literal["access", "execution"]
+    apis: tuple[Api, ...]
+    """The stages that log into it, as far as they are configured."""
+    parser: AccessParser | None = None
+    """For access groups."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class WatchSpec:
+    """What one watch reads: groups whose requests may refer to each other, in one account and region."""
+
+    name: str
+    groups: tuple[WatchGroup, ...]
+    max_request_ms: int
+    allowed_lateness_ms: int
+    poll_interval_ms: int
+    initial_lookback_ms: int
+    labelling: Labelling = Labelling()  # noqa: RUF009 frozen, holds two booleans
+
+
+class PollOutcome(NamedTuple):
+    """How a poll ended."""
+
+    outcome: str
+    """`ok`, `left_out` (an execution group cannot be read), or why it did not reach its end: a `SourceError`'s reason,
+    `ledger`, `stopped`."""
+    pages: int
+    message: str = ""
+    """For people: which group, and why."""
+
+
+class _WrongClock(Exception):
+    """Our clock is not the service's: what was planned by it must not move the watermark."""
+
+
+class Watch:
+    """One watch: its memory between polls, and the poll itself. Used by one thread at a time."""
+
+    def __init__(
+        self,
+        spec: WatchSpec,
+        *,
+        source: Source,
+        ledger: Ledger,
+        totals: Totals,
+        self_metrics: SelfMetrics,
+        rules: RuleSet,
+        recorder: Recorder,
+        ticks: Callable[[], float],
+        stopping: Callable[[], bool],
+    ) -> None:
+        """`ticks`: a monotonic clock in seconds, for how long a poll takes. `stopping`: whether to stop early."""
+        self.spec = spec
+        self._source = source
+        self._ledger = ledger
+        self._totals = totals
+        self._metrics = self_metrics
+        self._rules = rules
+        self._recorder = recorder
+        self._ticks = ticks
+        self._stopping = stopping
+        self._access = [item for item in spec.groups if item.kind == "access"]
+        self._execution = [item for item in spec.groups if item.kind == "execution"]
+        self._timing = Timing(
+            max_request_ms=spec.max_request_ms,
+            allowed_lateness_ms=spec.allowed_lateness_ms,
+            reach_lead_ms=0 if self._access else spec.max_request_ms,
+        )
+        self._directory = Directory(list(dict.fromkeys(api for item in spec.groups for api in item.apis)))
+        self._parsers = {item.group: item.parser for item in self._access if item.parser is not None}
+        self._memory: _Memory | None = None
+        self._pages_per_ms = 0.0
+        self._slice_ms = _SLICE_START_MS
+        self._pages = 0
+        self._seeded: set[Api] = set()
+        self.left_out: Mapping[LogGroup, str] = {}
+        """Execution groups that cannot be read at the moment, with the reason."""
+        self_metrics.add_watch(spec.name, [item.group.name for item in spec.groups])
+
+    def poll(self) -> PollOutcome:
+        """Read, judge and commit what is due. Returns how it ended; raises only what nobody foresaw."""
+        began = self._ticks()
+        self._pages = 0
+        message = ""
+        try:
+            outcome = self._poll_slices(began)
+        except SourceError as error:
+            outcome, message = error.reason, str(error)
+        except LedgerError as error:
+            # What was judged may or may not be durable: memory is made again from what is.
+            outcome, message = "ledger", str(error)
+            self.restart("ledger")
+        if outcome == "ok" and self.left_out:
+            outcome = "left_out"
+            message = "; ".join(f"{group.name}: {reason}" for group, reason in self.left_out.items())
+        name = self.spec.name
+        self._metrics.polls.labels(name, outcome).inc()
+        self._metrics.poll_duration.observe(self._ticks() - began)
+        self._metrics.watch_up.labels(name).set(1 if outcome == "ok" else 0)
+        if outcome in {"ok", "left_out"}:
+            self._metrics.last_success.labels(name).set(self._source.now_ms() / 1000)
+        return PollOutcome(outcome, self._pages, message)
+
+    @property
+    def stages(self) -> Sequence[Api]:
+        """The stages that are known so far."""
+        return self._directory.stages
+
+    def restart(self, reason: str) -> None:
+        """Forget everything that is not committed, as a crash would."""
+        self._memory = None
+        self._metrics.watch_restarts.labels(self.spec.name, reason).inc()
+
+    # ----------------------------------------------------------------------------------------------------- the slices
+
+    def _poll_slices(self, began: float) -> str:
+        for _ in range(2):
+            try:
+                return self._read_plan(began)
+            except _WrongClock:
+                # The answer has corrected the source's clock: plan anew by it.
+                continue
+        return "clock"
+
+    def _check_clock(self, memory: "_Memory", ahead_ms: int) -> None:
+        if ahead_ms > _CLOCK_TOLERANCE_MS or (memory.unborn and -ahead_ms > MINUTE_MS):
+            if memory.unborn:
+                self._memory = None  # where to begin was reckoned by the wrong clock, too
+            raise _WrongClock
+
+    def _read_plan(self, began: float) -> str:
+        now_ms = self._source.now_ms()
+        memory = self._memory
+        restarted = memory is None
+        if memory is None:
+            memory = self._memory = self._remember(now_ms)
+            self._seed(now_ms)
+        wide = wide_is_cheaper(self._pages_per_ms, self._timing, self.spec.poll_interval_ms)
+        plan = read_windows(
+            memory.state,
+            now_ms=now_ms,
+            timing=self._timing,
+            wide=wide,
+            slice_ms=self._slice_ms,
+            restarted=restarted,
+        )
+        for number, part in enumerate(plan):
+            late = self._ticks() - began > self.spec.poll_interval_ms / 1000
+            if self._stopping():
+                return "stopped"
+            if late and number and all(planned.why is Pass.SWEEP for planned in part):
+                break  # the rest of a backlog waits for the next tick, so that new lines do not wait for it
+            self._read_slice(memory, part, now_ms)
+        return "ok"
+
+    def _read_slice(self, memory: "_Memory", part: Slice, now_ms: int) -> None:
+        listings: dict[LogGroup, list[Seen]] = {}
+        left_out: dict[LogGroup, str] = {}
+        server_ms: int | None = None
+        pages = 0.0
+        for _, window in part:
+            for reader in (*memory.access, *memory.execution):
+                try:
+                    listed = reader.read(self._source, window, new_since_ms=memory.polled_at_ms)
+                except GroupUnreadable as error:
+                    if not self._access or reader in memory.access:
+                        raise
+                    left_out[reader.group] = error.reason
+                    continue
+                pages += listed.cost_pages
+                self._pages += listed.pages
+                listings.setdefault(reader.group, []).append(listed.seen)
+                self._metrics.log_events.labels(self.spec.name, reader.group.name).inc(listed.events)
+                if listed.delay_ms is not None:
+                    self._metrics.ingestion_delay.observe(listed.delay_ms / 1000)
+                if server_ms is None and listed.server_at_ms is not None:
+                    server_ms = listed.server_at_ms
+                    self._check_clock(memory, now_ms - server_ms)
+        self._note_left_out(left_out)
+        self._measure(part, pages)
+        listed_at_ms = now_ms if server_ms is None else min(now_ms, server_ms + 1_000)
+        state = advance(memory.state, part, now_ms=listed_at_ms, timing=self._timing)
+        horizon = Horizon(
+            state=state,
+            timing=self._timing,
+            listed=[window for _, window in part],
+            has_access=bool(self._access),
+            has_execution=bool(self._execution),
+            execution_left_out=bool(left_out),
+        )
+        judged = memory.correlator.judge(horizon)
+        recorded = self._recorder.record(judged.settled)
+        self._commit(memory, _Outcome(state, horizon, judged, recorded, listings, now_ms))
+
+    def _commit(self, memory: "_Memory", outcome: "_Outcome") -> None:
+        state, judged = outcome.state, outcome.judged
+        resume_ms = _minute(min(state.frontier_ms, judged.first_open_ms or state.frontier_ms))
+        progress = {}
+        for group, known in memory.progress.items():
+            new = GroupProgress(max(known.watermark_ms, state.frontier_ms), resume_ms)
+            if new != known or group in memory.unborn:
+                progress[group] = new
+        increments = dict(outcome.recorded.increments)
+        unreadable: dict[CounterKey, int] = {}
+        tallies: dict[tuple[LogGroup, int], bytes | None] = {}
+        changed: dict[LogGroup, dict[int, tally.Cells]] = {}
+        closed: dict[LogGroup, list[int]] = {}
+        for group, known_tally in memory.tallies.items():
+            raised = known_tally.raised_by(outcome.listings.get(group, ()), memory.progress[group].watermark_ms)
+            changed[group] = raised.changed
+            for key, amount in raised.increments.items():
+                counted = unreadable if key.metric == UNREADABLE else increments
+                counted[key] = counted.get(key, 0) + amount
+            closed[group] = []
+            if group in progress:
+                closed[group] = known_tally.closed(progress[group].watermark_ms)
+            tallies |= {(group, minute): tally.pack(cells) for minute, cells in raised.changed.items()}
+            tallies |= {(group, minute): None for minute in closed[group]}
+        marks: dict[tuple[LogGroup, int], bytes | None] = {
+            key: tombstones.pack(found) for key, found in judged.marks.items()
+        }
+        expired: dict[LogGroup, list[int]] = {}
+        if progress:
+            # A re-read begins `max_request` before `resume`; what ended before that is met no more.
+            last = (resume_ms - self._timing.max_request_ms - OVERLAP_MS) // MINUTE_MS - 1
+            expired = {group: stones.expired(last) for group, stones in memory.stones.items()}
+            marks |= {(group, minute): None for group, minutes in expired.items() for minute in minutes}
+        born = self._new_stages()
+        commit = Commit(
+            progress=progress,
+            tallies=tallies,
+            tombstones=marks,
+            increments=increments,
+            exemplars=outcome.recorded.exemplars,
+            born=born,
+            spans=outcome.recorded.spans,
+            at_ms=outcome.now_ms,
+        )
+        if not commit.is_empty:
+            self._ledger.commit(commit)
+            self._totals.apply(commit)
+        # From here on nothing may fail: memory follows what is durable.
+        memory.state = state
+        memory.polled_at_ms = outcome.now_ms
+        memory.progress |= progress
+        memory.unborn.clear()
+        for group, minutes in changed.items():
+            memory.tallies[group].keep(minutes)
+            memory.tallies[group].drop(closed[group])
+        memory.correlator.settle(judged, outcome.horizon)
+        for group, minutes_gone in expired.items():
+            memory.stones[group].drop(minutes_gone)
+        self._seeded.update(self._directory.stages)
+        self._tell(judged, unreadable, memory)
+
+    # ------------------------------------------------------------------------------------------------------- the rest
+
+    def _remember(self, now_ms: int) -> "_Memory":
+        """Memory as the last commit left it."""
+        states = {item.group: self._ledger.group_state(item.group) for item in self.spec.groups}
+        known = [state.progress for state in states.values() if state.progress is not None]
+        begin_ms = _minute(now_ms - self.spec.initial_lookback_ms)
+        resume_ms = min((progress.resume_ms for progress in known), default=begin_ms)
+        # The first window begins before `begin`, as every window does; what it brings counts in the totals, too.
+        frontier_ms = min((progress.watermark_ms for progress in known), default=begin_ms - self.spec.max_request_ms)
+        stones = {group: Tombstones(state.tombstones) for group, state in states.items()}
+        correlator = Correlator(
+            tombstones=stones,
+            has_access=bool(self._access),
+            has_execution=bool(self._execution),
+            describe=self._describe,
+            classify=self._rules.classify,
+        )
+        admit = self._totals.admit
+        return _Memory(
+            state=ReadState.starting_at(resume_ms),
+            # A group that joins is not counted behind what the others have been read to.
+            progress={
+                group: state.progress or GroupProgress(frontier_ms, resume_ms) for group, state in states.items()
+            },
+            unborn={group for group, state in states.items() if state.progress is None},
+            tallies={group: Tally(state.tallies) for group, state in states.items()},
+            stones=stones,
+            correlator=correlator,
+            access=[
+                GroupReader(
+                    item.group,
+                    AccessTaker(
+                        item.group,
+                        parser=self._parsers[item.group],
+                        directory=self._directory,
+                        correlator=correlator,
+                        admit=admit,
+                        labelling=self.spec.labelling,
+                    ),
+                )
+                for item in self._access
+            ],
+            execution=[
+                GroupReader(
+                    item.group,
+                    ExecutionTaker(
+                        item.group,
+                        directory=Directory(item.apis),
+                        correlator=correlator,
+                        admit=admit,
+                        totals=not self._access,
+                    ),
+                )
+                for item in self._execution
+            ],
+            polled_at_ms=now_ms,
+        )
+
+    def _describe(self, unit: Unit) -> RequestTimeline:
+        """The timeline of a unit: its lines read in full."""
+        access: AccessRecord | None = None
+        if unit.access is not None:
+            parsed = self._parsers[unit.access.group].parse(unit.access.event)
+            access = parsed if isinstance(parsed, AccessRecord) else None
+            api = self._directory.resolve(unit.access.glance.api_id, unit.access.glance.stage)
+            if access is None:
+                glance = unit.access.glance
+                access = AccessRecord(event_id=unit.access.event.event_id, at_ms=unit.access.event.at_ms, glance=glance)
+        else:
+            group = unit.execution[0].group
+            apis = next(item.apis for item in self._execution if item.group == group)
+            api = Directory(apis).resolve(None, None)
+        steps: list[ExecutionStep] = []
+        for line in unit.execution:
+            read = execution_log.parse(line.event)
+            if isinstance(read, tuple):
+                steps.append(read[1])
+        own_ids = sorted(unit.ids - unit.extended_ids)
+        glance_id = access.glance.request_id if access is not None else None
+        groups = [unit.access.group] if unit.access is not None else []
+        groups += [line.group for line in unit.execution]
+        return RequestTimeline(
+            api=api,
+            access=access,
+            steps=tuple(steps),
+            request_id=own_ids[0] if own_ids else glance_id,
+            extended_request_id=min(unit.extended_ids, default=None),
+            groups=tuple(dict.fromkeys(groups)),
+        )
+
+    def _seed(self, now_ms: int) -> None:
+        """Show every cause of every configured stage at 0 before anything is read."""
+        born = self._new_stages()
+        if born:
+            commit = Commit(progress={}, tallies={}, tombstones={}, increments={}, born=born, at_ms=now_ms)
+            self._ledger.commit(commit)
+            self._totals.apply(commit)
+            self._seeded.update(self._directory.stages)
+
+    def _new_stages(self) -> frozenset[CounterKey]:
+        return frozenset(
+            self._totals.admit(metrics.stage_failures(api, cause.name, cause.category))
+            for api in self._directory.stages
+            if api not in self._seeded
+            for cause in self._rules.causes.values()
+        )
+
+    def _note_left_out(self, left_out: Mapping[LogGroup, str]) -> None:
+        for group, reason in left_out.items():
+            if self.left_out.get(group) != reason:
+                _log.warning("log group cannot be read", watch=self.spec.name, group=group.name, reason=reason)
+        for group in self.left_out:
+            if group not in left_out:
+                _log.info("log group can be read again", watch=self.spec.name, group=group.name)
+        self.left_out = left_out
+
+    def _measure(self, part: Slice, pages: float) -> None:
+        """Learn how many pages a stretch costs: it decides between one window and three, and how long slices are."""
+        length_ms = sum(window.end_ms - window.start_ms for _, window in part)
+        groups = len(self.spec.groups)
+        if length_ms > 0:
+            self._pages_per_ms = 0.5 * (self._pages_per_ms + pages / groups / length_ms)
+        if all(planned.why is Pass.SWEEP for planned in part):
+            if pages <= _SLICE_FEW_PAGES * groups:
+                self._slice_ms = min(self._slice_ms * 2, _SLICE_MOST_MS)
+            elif pages > _SLICE_MANY_PAGES * groups:
+                self._slice_ms = max(self._slice_ms // 20_000 * 10_000, _SLICE_START_MS)
+
+    def _tell(self, judged: Judged, unreadable: Mapping[CounterKey, int], memory: "_Memory") -> None:
+        name = self.spec.name
+        for item in judged.settled:
+            self._metrics.requests_settled.labels(name, item.reason.value).inc()
+        if judged.late_evidence:
+            self._metrics.late_evidence.labels(name).inc(judged.late_evidence)
+        for key, amount in unreadable.items():
+            group, reason = key.labels
+            self._metrics.unreadable_lines.labels(name, group, reason).inc(amount)
+        for group_key, progress in memory.progress.items():
+            self._metrics.set_watermark(name, group_key.name, progress.watermark_ms)
+
+
+@dataclass(kw_only=True, slots=True)
+class _Memory:
+    """What a watch knows between polls; all of it can be made again from the ledger and by reading."""
+
+    state: ReadState
+    progress: dict[LogGroup, GroupProgress]
+    unborn: set[LogGroup]
+    """Groups whose progress was never committed."""
+    tallies: dict[LogGroup, Tally]
+    stones: dict[LogGroup, Tombstones]
+    correlator: Correlator
+    access: Sequence[GroupReader]
+    execution: Sequence[GroupReader]
+    polled_at_ms: int
+
+
+class _Outcome(NamedTuple):
+    """What one slice came to, before it is committed."""
+
+    state: ReadState
+    horizon: Horizon
+    judged: Judged
+    recorded: Recorded
+    listings: Mapping[LogGroup, Sequence[Seen]]
+    now_ms: int
+
+
+def _minute(at_ms: int) -> int:
+    return at_ms - at_ms % MINUTE_MS

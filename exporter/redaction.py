@@ -1,0 +1,156 @@
+"""What must never leave: secrets and personal data inside a text, cut away before it is stored, sent or shown.
+
+One function for every text that came from outside: a function's error, a URL, an access-log field. It knows shapes
+(tokens, keys, signed URLs, cookies, addresses), not meanings: the words that API Gateway itself composes stay, so that
+rules still match, and what remains between them may still be somebody's prose. It never decides whether a text is shown
+at all; header and body dumps are dropped whole by whoever reads the line.
+
+Every pattern starts where a run of its characters starts, or is bounded, and never gives back what it took (`++`): the
+time is linear in the length of the text, whatever the text is.
+"""
+
+import re
+from collections.abc import Callable
+from typing import NamedTuple
+
+REDACTED = "[redacted]"
+"""What stands where something was cut."""
+
+
+class _Cut(NamedTuple):
+    """One kind of secret."""
+
+    needles: tuple[str, ...]
+    """Lower-case texts of which any match contains one: asking for them is cheaper than the pattern."""
+    pattern: re.Pattern[str]
+    replacement: str | Callable[[re.Match[str]], str]
+
+
+_TELLING_NAMES = (
+    "passw(?:or)?d|passphrase|pwd|secret|token|credential|signature|api[-_]?key|access[-_]?key|private[-_]?key"
+    "|session[-_]?id|jsessionid|phpsessid|x-amz-cf-id"
+)
+_NAME_NEEDLES = (
+    *("passw", "passphrase", "pwd", "secret", "token", "credential", "signature"),
+    *("apikey", "api-key", "api_key", "accesskey", "access-key", "access_key"),
+    *("privatekey", "private-key", "private_key", "session", "phpsessid", "x-amz-cf-id"),
+)
+# Between a name and its value, in header dumps, JSON, JSON inside JSON, YAML, assignments and hash rockets.
+_IS = r"""\\*+["']?\s{0,8}+(?:=>|[:=])\s{0,8}+"""
+_QUOTED = r'"(?:[^"\\]|\\[\s\S])*+["\\]?'
+
+# What follows an e-mail address's `@`; after a package's comes a version.
+_DOMAIN = r"(?!v?[\d.]++(?![\w-]))[\w-]++(?:\.[\w-]++)++"
+
+_UUID = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}", re.IGNORECASE)
+_LONG_HEX = re.compile(r"[0-9A-Fa-f]{32}")
+_KIND_RUNS = re.compile(r"[a-z]+|[A-Z]+|[0-9]+")
+
+
+def _looks_random(run: str) -> bool:
+    """Whether a run of 32 or more base64 characters is a secret rather than a path or a name in camel case."""
+    run = _UUID.sub("", run)
+    if _LONG_HEX.search(run):
+        return True
+    digits = sum(map(run.count, "0123456789"))
+    changes = len(_KIND_RUNS.findall(run))
+    bare = run.rstrip("=")
+    if len(bare) == 40 and digits and not bare.islower() and not bare.isupper() and not ({"-", "_"} & set(bare)):
+        return True  # the shape of an AWS secret access key
+    # Names change between lower case, upper case and digits every three characters or more; random text hardly
+    # ever keeps its kind that long.
+    return len(run) >= 32 and digits >= 3 and changes >= 0.35 * len(run)
+
+
+def _cut_random(match: re.Match[str]) -> str:
+    run = match[0]
+    return run if run.startswith("arn:") or not _looks_random(run) else REDACTED
+
+
+def _cut(needles: str | tuple[str, ...], pattern: str, replacement: str | Callable[[re.Match[str]], str]) -> _Cut:
+    return _Cut((needles,) if isinstance(needles, str) else needles, re.compile(pattern, re.IGNORECASE), replacement)
+
+
+_CUTS = (
+    _cut("-----begin", r"-----BEGIN [A-Z0-9 ]{1,64}-----[\s\S]*?(?:-----END [A-Z0-9 ]{1,64}-----|\Z)", REDACTED),
+    # the URI is named because it is not one: blanks inside its query do not end it.
+    _cut(
+        "illegal character in",
+        r"(Illegal character in [a-z]{1,20} at index \d++: [^?#\n]*+)[?#][\s\S]++",
+        rf"\1?{REDACTED}",
+    ),
+    # a body validator quotes the caller's value
+    _cut(
+        ("input string", "instance value", 'string "'),
+        r'((?:input string|instance value|\bstring) \(?")[^"\n]++',
+        rf"\1{REDACTED}",
+    ),
+    _cut("not a valid key=value pair", r"'[^'\n]*+' (?=not a valid key=value pair)", f"'{REDACTED}' "),
+    # userinfo: a password may hold what it should not (`/`, `@`); a port is no password
+    _cut("://", r"""(://)[^\s/:@"']{0,256}+:(?!\d{1,5}(?:[/?#\s"',)]|$))[^\s"']{0,256}@""", rf"\1{REDACTED}@"),
+    _cut("://", r"""(://)[^\s/?#"'<>]*@""", rf"\1{REDACTED}@"),
+    _cut(("?", "&", "#"), r"""([?&#][^\s=&#?"'<>]{1,128}+=)[^\s&#"'<>]++""", rf"\1{REDACTED}"),
+    _cut(("cookie", "authorization"), rf"((?:cookies?|authorization){_IS}){_QUOTED}", rf'\1"{REDACTED}"'),
+    _cut(
+        ("cookie", "authorization"),
+        rf"((?:cookies?|authorization(?: header(?: \([^)\n]{{0,80}}+\))?+)?+){_IS})[^\s\"][^\r\n]*+",
+        rf"\1{REDACTED}",
+    ),
+    _cut(("bearer", "negotiate", "dpop"), r"""\b(Bearer|Negotiate|DPoP)\s{1,8}+[^\s"',;]++""", rf"\1 {REDACTED}"),
+    _cut("basic", r"""\b(Basic)\s{1,8}+(?=(?-i:[a-z]{0,64}+[A-Z0-9+/=]))[\w+/-]{4,}+=*+""", rf"\1 {REDACTED}"),
+    _cut(_NAME_NEEDLES, rf"((?:{_TELLING_NAMES})[\w-]{{0,64}}+{_IS}){_QUOTED}", rf'\1"{REDACTED}"'),
+    _cut(_NAME_NEEDLES, rf"((?:{_TELLING_NAMES})[\w-]{{0,64}}+{_IS})[^\s\"]\S*+", rf"\1{REDACTED}"),
+    # JSON in base64 begins `eyJ`: JWT, JWE, cursors, session cookies
+    _cut("eyj", r"(?-i:eyJ)[\w+/=-]{6,}+(?:\.[\w+/=-]*+){0,5}+", REDACTED),
+    _cut(
+        ("akia", "asia", "aroa", "aida", "abia", "acca"),
+        r"(?-i:(?<![A-Za-z0-9])(?:AKIA|ASIA|AROA|AIDA|ABIA|ACCA)[A-Z0-9]{8,}+)",
+        REDACTED,
+    ),
+    _cut(
+        ("_live_", "_test_", "ghp_", "gho_", "ghs_", "ghu_", "xox", "aiza", "glpat-"),
+        r"\b(?:[spr]k_(?:live|test)_\w{6,}+|gh[posu]_\w{6,}+|xox[abprs]-[\w-]{6,}+|AIza[\w-]{20,}+|glpat-[\w-]{6,}+)",
+        REDACTED,
+    ),
+    _cut("@", rf"(?<![\w.%+-])[\w.%+-]++@{_DOMAIN}", REDACTED),
+    _cut("%40", rf"(?<![\w.+-])[\w.+-]++%40{_DOMAIN}", REDACTED),
+    _cut("is not authorized", r"(User: )(?!anonymous )[^\n]{1,256}?( is not authorized)", rf"\1{REDACTED}\2"),
+    # who called: the session of an assumed role is often an e-mail address
+    _cut(":assumed-role/", r"""(:assumed-role/[^\s/"',]{1,128}+/)[^\s"',]++""", rf"\1{REDACTED}"),
+    _cut((":user/", ":federated-user/"), r"""(:(?:federated-)?user/)[^\s"',]++""", rf"\1{REDACTED}"),
+    # API Gateway masks keys and principals all but their last characters
+    _cut("***", r"(?<!\*)(\*{3,}+)[\w+/=-]{1,64}+", r"\1"),
+    _Cut(
+        ("",),
+        re.compile(r"""(?<![A-Za-z0-9])arn:[^\s"']++|(?<![A-Za-z0-9+/_=-])[A-Za-z0-9+/_-]{32,}+={0,2}+"""),
+        _cut_random,
+    ),
+    _Cut(
+        ("",),
+        re.compile(r"(?<![\w.-])(?:(?:\d{4}[ -]){3}\d{1,7}|3\d{3}[ -]\d{6}[ -]\d{5}|[2-6]\d{12,18})(?![\w-])"),
+        REDACTED,
+    ),
+)
+
+
+def redact(text: str) -> str:
+    """Return `text` with every secret or personal datum replaced by `[redacted]`.
+
+    Cut are: private keys, JSON web tokens, the credentials of `Bearer`, `Basic` and SigV4, AWS key ids, secret keys and
+    session tokens, values of URL queries, passwords in URLs, values named like a secret, cookies, e-mail addresses,
+    the user of an IAM identity, the tail of masked keys, long random hex or base64, card numbers.
+    Kept are UUIDs (request ids), ARNs of resources, and API Gateway's own words. Idempotent, total, linear.
+    """
+    lowered = text.lower()
+    for needles, pattern, replacement in _CUTS:
+        for needle in needles:
+            if needle in lowered:
+                text = pattern.sub(replacement, text)
+                break
+    return text
+
+
+def strip_url(url: str) -> str:
+    """Return `url` without userinfo, query and fragment, its path redacted: what a span may show of an address."""
+    end = min((at for at in (url.find("?"), url.find("#")) if at >= 0), default=len(url))
+    return redact(url[:end])

@@ -1,0 +1,141 @@
+"""Why a request failed: an ordered list of rules, the first of which that holds names the cause.
+
+The rules are data (`config/rules.yaml`, and a user's own in front of it), read and checked here once; every mistake is
+reported at once with its line and a hint, because a rule that silently never matches is a failure that nobody counts.
+Classifying is a total function of what the gateway logged of one request. It never looks at a clock or a network,
+and `shipped_rules` alone reads a file.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from functools import cache
+from importlib import resources
+from pathlib import Path
+from types import MappingProxyType
+
+from exporter.conditions import REASON_STEPS, Facts
+from exporter.model import Cause, Failure, RequestTimeline, Step
+from exporter.rules_file import NO_FAILURE, Rule, RulesError, RulesFile, RuleTest
+
+__all__ = [
+    "NO_FAILURE",
+    "UNCLASSIFIED",
+    "RuleSet",
+    "RuleTest",
+    "RulesError",
+    "load_rules",
+    "rule_tests",
+    "shipped_rules",
+]
+
+UNCLASSIFIED = "unclassified"
+"""The cause of a failure that no rule explains."""
+
+MAX_EVIDENCE = 1_024
+"""Characters of evidence kept: a label-sized proof, not a log line of a megabyte."""
+
+_GATEWAY_ERROR_PREFIXES = (
+    "Execution failed ",
+    "Lambda Customer Function Error:",
+    "Lambda execution failed ",
+    "Lambda invocation failed ",
+    "The Lambda function returned the following error:",
+)
+"""How the gateway begins an `integration.error` that tells of a failure, whatever status the caller got."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class RuleSet:
+    """The closed set of causes and the rules that prove them, in order."""
+
+    causes: Mapping[str, Cause]
+    rules: tuple[Rule, ...]
+
+    def classify(self, timeline: RequestTimeline) -> Failure | None:
+        """Why the request failed; None if it did not. A failure that no rule explains is `unclassified`."""
+        judged = _judged(timeline)
+        if not is_failure(judged):
+            return None
+        facts = Facts(judged)
+        for rule in self.rules:
+            proof = rule.matches(facts)
+            if proof is not None:
+                evidence = "; ".join(dict.fromkeys(fact.cite(judged, value) for fact, value in proof))
+                return self._failure(timeline, rule.cause, rule.name, evidence, refinable=rule.refinable)
+        evidence = f"status={judged.status}" if judged.status is not None else ""
+        return self._failure(timeline, UNCLASSIFIED, UNCLASSIFIED, evidence, refinable=True)
+
+    def _failure(self, timeline: RequestTimeline, cause: str, rule: str, evidence: str, *, refinable: bool) -> Failure:
+        return Failure(
+            timeline=timeline,
+            cause=cause,
+            category=self.causes[cause].category,
+            rule=rule,
+            evidence=evidence[:MAX_EVIDENCE],
+            refinable=refinable,
+        )
+
+
+def is_failure(timeline: RequestTimeline) -> bool:
+    """A status of 400 or more, or words of the gateway that say so whatever the status."""
+    status = timeline.status
+    if status is not None and status >= 400:
+        return True
+    if any(line.step in REASON_STEPS or line.step is Step.GATEWAY_RESPONSE for line in timeline.steps):
+        return True
+    access = timeline.access
+    if access is None:
+        return False
+    if access.glance.response_type is not None or (status is None and access.error_message is not None):
+        return True
+    error = access.integration.error if access.integration is not None else None
+    return error is not None and error.startswith(_GATEWAY_ERROR_PREFIXES)
+
+
+def _judged(timeline: RequestTimeline) -> RequestTimeline:
+    """Without execution lines that end in another status than the access line's: callers may reuse an id."""
+    status = timeline.access.glance.status if timeline.access is not None else None
+    if status is None:
+        return timeline
+    ends = {line.status for line in timeline.steps if line.step is Step.COMPLETED and line.status is not None}
+    return replace(timeline, steps=()) if ends and status not in ends else timeline
+
+
+# ------------------------------------------------------------------------------------------------------------- loading
+
+
+def load_rules(text: str, *, source: str, extends: RuleSet | None = None) -> RuleSet:
+    """Read a rules file. Its rules come before those of `extends`, whose causes they may use and add to.
+
+    Raises `RulesError` listing all mistakes.
+    """
+    reader = RulesFile(text, source)
+    causes = reader.causes(extends.causes if extends is not None else {})
+    if extends is None and UNCLASSIFIED not in causes:
+        reader.mistake(1, f"the cause `{UNCLASSIFIED}` is missing: it takes what no rule explains")
+    taken = {rule.name for rule in extends.rules} if extends is not None else set()
+    rules = reader.rules(causes, taken)
+    reader.check()
+    return RuleSet(causes=MappingProxyType(causes), rules=rules + (extends.rules if extends is not None else ()))
+
+
+def rule_tests(text: str, *, source: str) -> tuple[RuleTest, ...]:
+    """The tests beside the rules of a file that `load_rules` accepts."""
+    reader = RulesFile(text, source)
+    tests = reader.tests()
+    reader.check()
+    return tests
+
+
+def shipped_text() -> str:
+    """The rules file that comes with the program: packaged beside this module, in a checkout under `config/`."""
+    packaged = resources.files("exporter") / "rules.yaml"
+    if packaged.is_file():
+        return packaged.read_text(encoding="utf-8")
+    return (Path(__file__).parent.parent / "config" / "rules.yaml").read_text(encoding="utf-8")
+
+
+@cache
+def shipped_rules() -> RuleSet:
+    """The rules that come with the program, read once."""
+    return load_rules(shipped_text(), source="rules.yaml")

@@ -1,0 +1,299 @@
+"""When a request is whole, and which lines are one request: the judgement that makes a count final.
+
+Cause, resource and status are labels, so a count cannot be mended later: settling waits for proof. The access event is
+the unit (DESIGN 3.4): ids only join, several requests may share one. This file splits what was joined into units and
+says of each whether it is whole and why; it reads no lines, keeps nothing and knows no clock.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import NamedTuple
+
+from exporter import execution_log
+from exporter.model import AccessGlance, Failure, LogEvent, LogGroup, RequestTimeline, Window
+from exporter.tombstones import PLACEHOLDER_REQUEST_IDS, joinable_ids
+from exporter.windows import MINUTE_MS, ReadState, Timing
+
+_EVENT_ID_DIGITS = 56
+_BATCH_BITS = 144
+_LINK = "Extended Request Id: "
+_TRAILERS = ("AWS Integration Endpoint RequestId", "X-ray Tracing ID")
+"""Printed after the terminal line (messages.md 1)."""
+
+
+class SettleReason(StrEnum):
+    """Why a request was counted when it was: a label of `requests_settled_total`."""
+
+    ACCESS_ONLY = "access_only"
+    """There is no other log to wait for."""
+    COVERED = "covered"
+    """Access line and terminal line are here, and one listing covered everything between them."""
+    PROVEN = "proven"
+    """Access line, reason line and terminal line are here."""
+    REACH = "reach"
+    """Its stretch was read again after ordinary delivery, and the cause needs no more proof."""
+    LEFT_OUT = "left_out"
+    """The execution group cannot be read: there is nothing to wait for."""
+    WATERMARK = "watermark"
+    """Nothing can be late any more."""
+    OVERFLOW = "overflow"
+    """Too many open requests: the oldest go first."""
+
+
+class AccessLine(NamedTuple):
+    """An access line of interest: one that failed, or one that shares an id with a failure."""
+
+    group: LogGroup
+    event: LogEvent
+    glance: AccessGlance
+
+
+class ExecutionLine(NamedTuple):
+    """An execution line of interest."""
+
+    group: LogGroup
+    event: LogEvent
+    text: str
+    """Without the request id, not redacted."""
+
+
+@dataclass(kw_only=True, slots=True)
+class Unit:
+    """The lines of one request, as far as they are here, and what they prove."""
+
+    access: AccessLine | None
+    execution: tuple[ExecutionLine, ...]
+    ids: frozenset[str]
+    extended_ids: frozenset[str]
+    first_ms: int
+    last_ms: int
+    terminal: bool
+    """The terminal line (`Method completed`) is here."""
+    timeline: RequestTimeline | None = field(default=None, repr=False)
+    failure: Failure | None = field(default=None, repr=False)
+
+    @property
+    def placeholder(self) -> bool:
+        """An access line whose request id says nothing, and which no extended id has joined to anything yet."""
+        if self.access is None or self.execution:
+            return False
+        request_id = self.access.glance.request_id
+        return request_id in PLACEHOLDER_REQUEST_IDS or not joinable_ids(self.access.glance)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Horizon:
+    """What has been read, at the moment of judging."""
+
+    state: ReadState
+    timing: Timing
+    listed: Sequence[Window]
+    """The windows of the slice just read, each listed to its end in every group that can be read."""
+    has_access: bool
+    has_execution: bool
+    execution_left_out: bool = False
+    """An execution group is denied or missing at the moment."""
+
+
+def settle_reason(unit: Unit, horizon: Horizon) -> SettleReason | None:
+    """Why `unit`, a failure, may be counted now; None: wait."""
+    failure = unit.failure
+    if failure is None:
+        return None
+    timing, state = horizon.timing, horizon.state
+    if not horizon.has_execution:
+        return SettleReason.ACCESS_ONLY
+    patience_ms = timing.max_request_ms + MINUTE_MS
+    if unit.placeholder and horizon.has_access:
+        # Its execution lines carry an id of their own: they may claim it once they are complete, so they go first.
+        patience_ms += timing.max_request_ms
+    if state.frontier_ms >= unit.first_ms + patience_ms:
+        return SettleReason.WATERMARK
+    reached = state.edge_ms(unit.last_ms, timing) >= unit.last_ms
+    if not horizon.has_access:
+        # Method and resource stand in the first lines: a listing that began early enough has them.
+        if unit.terminal and not failure.refinable:
+            covered = _covered(horizon.listed, unit.last_ms - timing.max_request_ms, unit.last_ms)
+            return SettleReason.COVERED if covered else None
+        return SettleReason.REACH if reached and not failure.refinable else None
+    if unit.access is None or unit.placeholder:
+        return None
+    if horizon.execution_left_out and not unit.execution:
+        return SettleReason.LEFT_OUT if reached else None
+    if failure.refinable:
+        return None
+    if unit.terminal and _covered(horizon.listed, unit.first_ms, unit.last_ms):
+        return SettleReason.COVERED
+    if unit.terminal and any(not execution_log.is_routine(line.text) for line in unit.execution):
+        return SettleReason.PROVEN
+    return SettleReason.REACH if reached else None
+
+
+def units_of(access: Mapping[str, AccessLine], execution: Mapping[str, ExecutionLine]) -> list[Unit]:
+    """Split lines that ids joined into requests: one for each access line, and one for each execution remainder.
+
+    With a single access line and no sign of a second request all lines are one. Otherwise the extended request id
+    decides where both logs know it; then arrival and status.
+    """
+    segments = segments_of(execution.values())
+    lines = sorted(access.values(), key=lambda line: (line.event.at_ms, line.event.event_id))
+    if not lines:
+        return [_unit(None, [segment]) for segment in segments]
+    if len(lines) == 1 and _is_one_request(lines[0], segments):
+        return [_unit(lines[0], segments)]
+    shares, rest = _paired(lines, segments)
+    units = [_unit(line, share) for line, share in zip(lines, shares, strict=True)]
+    return units + [_unit(None, [segment]) for segment in rest]
+
+
+def _is_one_request(line: AccessLine, segments: Sequence[tuple[ExecutionLine, ...]]) -> bool:
+    extended = {text for segment in segments if (text := _extended(segment)) is not None}
+    if line.glance.extended_request_id is not None:
+        extended.add(line.glance.extended_request_id)
+    ends = [status for segment in segments if (status := _status(segment)) is not None]
+    if len(extended) > 1 or len(ends) > 1:
+        return False
+    # A success whose id also ended badly elsewhere: two requests, one of them still without its access line.
+    status = line.glance.status
+    return not (ends and status is not None and status < 400 and status != ends[0])
+
+
+def segments_of(lines: Iterable[ExecutionLine]) -> list[tuple[ExecutionLine, ...]]:
+    """Cut execution lines that share a request id into requests, in order of time.
+
+    API Gateway writes all lines of a request in one batch, in order; so in order of batch and position a new request
+    begins at its `Extended Request Id` line, or after a terminal line at anything but that line's trailers.
+    """
+    segments: list[list[ExecutionLine]] = []
+    ended = linked = False
+    for line in sorted(lines, key=_batch_order):
+        link = line.text.startswith(_LINK)
+        if not segments or (link and linked) or (ended and (link or not line.text.startswith(_TRAILERS))):
+            segments.append([])
+            ended = linked = False
+        segments[-1].append(line)
+        linked = linked or link
+        ended = ended or execution_log.completed_status(line.text) is not None
+    return sorted((tuple(segment) for segment in _rejoined(segments)), key=lambda segment: segment[0].event.at_ms)
+
+
+def _rejoined(segments: list[list[ExecutionLine]]) -> list[list[ExecutionLine]]:
+    # One request delivered in two batches falls into two segments. A segment without both a beginning and an end is
+    # a part; it belongs to the one other segment when there is just one.
+    if len(segments) == 2:
+        whole = [
+            sum(line.text.startswith(_LINK) for line in segment) == 1
+            and any(execution_log.completed_status(line.text) is not None for line in segment)
+            for segment in segments
+        ]
+        links = sum(line.text.startswith(_LINK) for segment in segments for line in segment)
+        ends = sum(execution_log.completed_status(line.text) is not None for segment in segments for line in segment)
+        if not all(whole) and links <= 1 and ends <= 1:
+            return [sorted([*segments[0], *segments[1]], key=lambda line: (line.event.at_ms, _batch_order(line)))]
+    return [sorted(segment, key=lambda line: (line.event.at_ms, _batch_order(line))) for segment in segments]
+
+
+def _paired(
+    lines: Sequence[AccessLine], segments: Sequence[tuple[ExecutionLine, ...]]
+) -> tuple[list[list[tuple[ExecutionLine, ...]]], list[tuple[ExecutionLine, ...]]]:
+    """Give each segment to the access line it fits: by extended id, else by status and nearness in time."""
+    fits: list[tuple[int, int, int]] = []
+    for number, segment in enumerate(segments):
+        extended, status, first_ms = _extended(segment), _status(segment), segment[0].event.at_ms
+        for index, line in enumerate(lines):
+            own = line.glance.extended_request_id
+            if extended is not None and own is not None:
+                if extended == own:
+                    fits.append((-1, number, index))
+                continue
+            if status is not None and line.glance.status is not None and status != line.glance.status:
+                continue
+            if line.event.at_ms <= first_ms + 1_000:
+                fits.append((abs(first_ms - line.event.at_ms), number, index))
+    shares: list[list[tuple[ExecutionLine, ...]]] = [[] for _ in lines]
+    owned: set[int] = set()
+    ended: set[int] = set()
+    for _, number, index in sorted(fits):
+        ends = _status(segments[number]) is not None
+        if number in owned or (ends and index in ended):
+            continue
+        owned.add(number)
+        shares[index].append(segments[number])
+        if ends:
+            ended.add(index)
+    return shares, [segment for number, segment in enumerate(segments) if number not in owned]
+
+
+def _unit(access: AccessLine | None, segments: Sequence[tuple[ExecutionLine, ...]]) -> Unit:
+    execution = tuple(line for segment in segments for line in segment)
+    ids = set(joinable_ids(access.glance)) if access is not None else set()
+    extended_ids = {text for segment in segments if (text := _extended(segment)) is not None}
+    if access is not None and access.glance.extended_request_id is not None:
+        extended_ids.add(access.glance.extended_request_id)
+    for line in execution:
+        request_id, _ = execution_log.split(line.event.message)
+        if request_id is not None and request_id not in execution_log.PLACEHOLDER_IDS:
+            ids.add(request_id)
+    times = [line.event.at_ms for line in execution]
+    if access is not None:
+        times.append(access.event.at_ms)
+    return Unit(
+        access=access,
+        execution=execution,
+        ids=frozenset(ids | extended_ids),
+        extended_ids=frozenset(extended_ids),
+        first_ms=min(times),
+        last_ms=max(times),
+        terminal=any(execution_log.completed_status(line.text) is not None for line in execution),
+    )
+
+
+def claim_placeholders(units: Sequence[Unit], timing: Timing) -> list[tuple[Unit, Unit]]:
+    """Pair execution-only failures with placeholder access lines of equal status, nearest in time first."""
+    free = [unit for unit in units if unit.placeholder]
+    pairs = []
+    for unit in sorted(units, key=lambda unit: unit.first_ms):
+        if unit.access is not None or unit.failure is None:
+            continue
+        status = unit.failure.timeline.status
+        near = [
+            other
+            for other in free
+            if other.access is not None
+            and other.access.glance.status == status
+            and -1_000 <= unit.first_ms - other.first_ms <= timing.max_request_ms
+        ]
+        if near:
+            best = min(near, key=lambda other: abs(unit.first_ms - other.first_ms))
+            free.remove(best)
+            pairs.append((unit, best))
+    return pairs
+
+
+def _covered(listed: Sequence[Window], first_ms: int, last_ms: int) -> bool:
+    return any(window.start_ms <= first_ms and last_ms < window.end_ms for window in listed)
+
+
+def _extended(segment: Sequence[ExecutionLine]) -> str | None:
+    for line in segment:
+        if line.text.startswith(_LINK):
+            return line.text[len(_LINK) :].strip() or None
+    return None
+
+
+def _status(segment: Sequence[ExecutionLine]) -> int | None:
+    for line in reversed(segment):
+        status = execution_log.completed_status(line.text)
+        if status is not None:
+            return status
+    return None
+
+
+def _batch_order(line: ExecutionLine) -> tuple[int, int]:
+    """Ingestion, batch and position in it (aws.md 1.1); elsewhere ingestion and the id as it is."""
+    text = line.event.event_id
+    number = int(text) if text.isascii() and text.isdigit() and len(text) <= _EVENT_ID_DIGITS else 0
+    if len(text) == _EVENT_ID_DIGITS:
+        return 0, number & ((1 << _BATCH_BITS) - 1)
+    return line.event.ingested_at_ms, number or line.event.at_ms

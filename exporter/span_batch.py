@@ -1,0 +1,137 @@
+"""Spans in OTLP's wire format: attributes, the resource they are of, and the compressed requests that carry many.
+
+One failure is a small struct, because it is packed with others of the same API and stage under one resource. What the
+spans say is decided elsewhere; nothing here reads a log line.
+"""
+
+import gzip
+from collections.abc import Mapping, Sequence
+from functools import lru_cache
+from typing import NamedTuple
+
+from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
+from opentelemetry.proto.common.v1.common_pb2 import AnyValue, ArrayValue, InstrumentationScope, KeyValue
+from opentelemetry.proto.resource.v1.resource_pb2 import Resource
+from opentelemetry.proto.trace.v1.trace_pb2 import ResourceSpans, ScopeSpans, Span
+from opentelemetry.semconv.attributes.service_attributes import SERVICE_NAME
+from opentelemetry.semconv.schemas import Schemas
+
+from exporter.model import UNKNOWN, Api, LogGroup, SpanBatch
+
+# Conventions that are not stable yet: written out here, checked by a test against the package that defines them.
+AWS_LOG_GROUP_NAMES = "aws.log.group.names"
+CLOUD_ACCOUNT_ID = "cloud.account.id"
+CLOUD_PROVIDER = "cloud.provider"
+CLOUD_REGION = "cloud.region"
+CLOUD_RESOURCE_ID = "cloud.resource_id"
+
+SCHEMA_URL = Schemas.V1_44_0.value
+"""The version of the semantic conventions that the names on the spans are of."""
+
+Value = str | int | bool | Sequence[str] | None
+
+
+class Origin(NamedTuple):
+    """What the spans are of (the API observed, not this program) and which program tells: resource and scope."""
+
+    api: Api
+    groups: tuple[LogGroup, ...]
+    added: tuple[tuple[str, str], ...] = ()
+    """Resource attributes that the operator adds; what is known of the API wins over them."""
+    version: str = ""
+    """Of this program."""
+
+
+class FailureSpans(NamedTuple):
+    """One failure as spans, the root first."""
+
+    origin: Origin
+    spans: tuple[Span, ...]
+
+
+def span_attributes(values: Mapping[str, Value]) -> list[KeyValue]:
+    """Encode attributes; what is None is left out."""
+    return [KeyValue(key=key, value=_value(value)) for key, value in values.items() if value is not None]
+
+
+def _value(value: str | bool | int | Sequence[str]) -> AnyValue:
+    if isinstance(value, str):
+        return AnyValue(string_value=_encodable(value))
+    if isinstance(value, bool):
+        return AnyValue(bool_value=value)
+    if isinstance(value, int):
+        return AnyValue(int_value=min(max(value, -(2**63)), 2**63 - 1))
+    return AnyValue(array_value=ArrayValue(values=[_value(item) for item in value]))
+
+
+def _encodable(text: str) -> str:
+    """Replace what UTF-8 cannot carry: halves of surrogate pairs, which JSON can escape."""
+    return text if text.isascii() else text.encode("utf-8", "replace").decode()
+
+
+def pack(failures: Sequence[FailureSpans], max_bytes: int = 1_000_000) -> tuple[SpanBatch, ...]:
+    """Pack failures into requests of at most `max_bytes` before compression, unless one failure alone is larger."""
+    batches: list[SpanBatch] = []
+    chosen: list[FailureSpans] = []
+    used_bytes = 0
+    for failure in failures:
+        size_bytes = sum(span.ByteSize() for span in failure.spans)
+        if chosen and used_bytes + size_bytes > max_bytes:
+            batches.append(_pack(chosen))
+            chosen, used_bytes = [], 0
+        chosen.append(failure)
+        used_bytes += size_bytes
+    if chosen:
+        batches.append(_pack(chosen))
+    return tuple(batches)
+
+
+def _pack(failures: Sequence[FailureSpans]) -> SpanBatch:
+    """Make one request, the spans of a resource together."""
+    grouped: dict[Origin, list[Span]] = {}
+    for failure in failures:
+        grouped.setdefault(failure.origin, []).extend(failure.spans)
+    request = ExportTraceServiceRequest(
+        resource_spans=[
+            ResourceSpans(
+                resource=_resource_of(origin),
+                scope_spans=[
+                    ScopeSpans(
+                        scope=InstrumentationScope(name="apigateway-exporter", version=origin.version),
+                        spans=spans,
+                        schema_url=SCHEMA_URL,
+                    )
+                ],
+                schema_url=SCHEMA_URL,
+            )
+            for origin, spans in grouped.items()
+        ]
+    )
+    body = gzip.compress(request.SerializeToString(), compresslevel=1, mtime=0)
+    return SpanBatch(body=body, spans=sum(map(len, grouped.values())))
+
+
+@lru_cache(maxsize=1024)
+def _resource_of(origin: Origin) -> Resource:
+    api = origin.api
+    attributes: dict[str, Value] = {
+        **dict(origin.added),
+        SERVICE_NAME: next((name for name in (api.name, api.id) if name != UNKNOWN), "unknown_service"),
+        CLOUD_PROVIDER: "aws",
+    }
+    known = {
+        CLOUD_REGION: None if api.region == UNKNOWN else api.region,
+        CLOUD_ACCOUNT_ID: None if api.account_id == UNKNOWN else api.account_id,
+        CLOUD_RESOURCE_ID: _arn(api),
+        AWS_LOG_GROUP_NAMES: sorted({group.name for group in origin.groups}) or None,
+    }
+    attributes |= {key: value for key, value in known.items() if value is not None}
+    return Resource(attributes=span_attributes(attributes))
+
+
+def _arn(api: Api) -> str | None:
+    """Name the stage as IAM does (`execute-api`), where all parts of the name are known."""
+    if UNKNOWN in (api.region, api.account_id, api.id, api.stage):
+        return None
+    partition = {"cn": "aws-cn", "us-gov": "aws-us-gov"}.get(api.region.rpartition("-")[0].rpartition("-")[0], "aws")
+    return f"arn:{partition}:execute-api:{api.region}:{api.account_id}:{api.id}/{api.stage}"

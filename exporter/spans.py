@@ -1,0 +1,362 @@
+"""A failed request as a trace: a SERVER span of the API, its phases as children, its execution lines as events.
+
+Everything follows from the failure alone: ids are taken from what the lines say or hashed from it, times are the lines'
+own, so that a failure told twice is the same spans. The SDK is not used, because its limits drop silently and its ids
+are random; its wire format is. Nothing of a caller's person, body, query or headers is put on a span unless its access
+variable is opened by name, and no text is put there without redaction.
+"""
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal
+from urllib.parse import urlsplit
+
+from opentelemetry.proto.trace.v1.trace_pb2 import Span, SpanFlags, Status
+from opentelemetry.semconv.attributes.client_attributes import CLIENT_ADDRESS
+from opentelemetry.semconv.attributes.error_attributes import ERROR_TYPE
+from opentelemetry.semconv.attributes.http_attributes import (
+    HTTP_REQUEST_METHOD,
+    HTTP_RESPONSE_STATUS_CODE,
+    HTTP_ROUTE,
+)
+from opentelemetry.semconv.attributes.server_attributes import SERVER_ADDRESS, SERVER_PORT
+from opentelemetry.semconv.attributes.url_attributes import URL_FULL, URL_PATH, URL_SCHEME
+from opentelemetry.semconv.attributes.user_agent_attributes import USER_AGENT_ORIGINAL
+
+from exporter.model import UNKNOWN, ExecutionStep, Failure, RequestTimeline, Step
+from exporter.redaction import redact, strip_url
+from exporter.span_batch import FailureSpans, Origin, Value, span_attributes
+from exporter.trace_context import Placement, SpanIds, caller_context, hashed_id, place, read_xray
+from exporter.waterfall import Bar, Phase, Waterfall, waterfall
+
+# Conventions that are not stable yet: written out here, checked by a test against the package that defines them.
+AWS_REQUEST_ID = "aws.request_id"
+FAAS_INVOKED_NAME = "faas.invoked_name"
+FAAS_INVOKED_PROVIDER = "faas.invoked_provider"
+FAAS_INVOKED_REGION = "faas.invoked_region"
+
+_METHODS = frozenset(
+    {"CONNECT", "DELETE", "GET", "HEAD", "OPTIONS", "PATCH", "POST", "PUT", "QUERY", "TRACE", "_OTHER"}
+)
+"""What stands for a method where a line's one name may also be an id."""
+_NOT_ERRORS = frozenset({"client", "auth", "throttle", "waf"})
+"""Categories in which the caller is refused: what is answered, if no line says, is a 4xx."""
+_WAITING = frozenset({"integration", "backend"})
+"""Categories in which the integration was at work when the request failed."""
+_PHASE_OF_CATEGORY = {
+    "authorizer": Phase.AUTHORIZER,
+    "backend": Phase.INTEGRATION,
+    "configuration": Phase.INTEGRATION,
+    "integration": Phase.INTEGRATION,
+    "waf": Phase.WAF,
+}
+_PHASE_OF_CAUSE = {
+    "authorizer_denied": Phase.AUTHORIZER,
+    "expired_token": Phase.AUTHENTICATE,
+    "invalid_signature": Phase.AUTHENTICATE,
+    "mapping_template": None,
+    "output_mapping": None,
+    "policy_denied": Phase.AUTHORIZE,
+    "unauthorized": Phase.AUTHORIZER,
+    "waf_failure": Phase.WAF,
+}
+"""Causes that their category does not place: a mapping fails before or after the integration, which is innocent."""
+_ATTRIBUTE_OF_FIELD = {"identity.sourceIp": CLIENT_ADDRESS, "identity.userAgent": USER_AGENT_ORIGINAL}
+_RANK = {Step.REASON: 0, Step.GATEWAY_RESPONSE: 1, Step.COMPLETED: 1, Step.API_KEY: 1, Step.REQUEST_DETAIL: 3}
+"""Which lines to keep when there are too many: lowest first; what is not named is between detail and outcome."""
+_MAX_TEXT = 4096
+"""Characters of any one text on a span."""
+_LATEST_MS = (2**64 - 1) // 1_000_000
+_USERINFO = re.compile(r"(?<=://)[^/]*@")
+_LAMBDA_URL = re.compile(r"/functions/arn:[\w-]+:lambda:([\w-]+):\d+:function:([\w-]+)")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class SpanOptions:
+    """What the configuration's `traces` section says of how a failure becomes spans."""
+
+    join: Literal["trace", "link"] = "trace"
+    """`trace`: into the caller's trace where the logs name one; `link`: always a trace of its own, with a link."""
+    max_events: int = 64
+    """Events on a span; lines with a reason are kept beyond it."""
+    allowed_fields: frozenset[str] = frozenset()
+    """Access variables to show although they tell of persons (`identity.sourceIp`), by `$context` name."""
+    link_template: str | None = None
+    """The address of a trace in Grafana or Jaeger, with `{trace_id}` and perhaps `{span_id}` in it."""
+    resource: tuple[tuple[str, str], ...] = ()
+    """Attributes added to every resource (`OTEL_RESOURCE_ATTRIBUTES`); what is known of the API wins over them."""
+    version: str = ""
+    """Of this program: the version of the instrumentation scope."""
+
+
+# ------------------------------------------------------------------------------------------------------------- identity
+
+
+def span_ids(failure: Failure, options: SpanOptions, *, reused_id: bool = False, crowded: bool = False) -> SpanIds:
+    """Tell the ids of a failure's root span, for exemplars and links, without making the span."""
+    return place(failure.timeline, options.join, reused_id=reused_id, crowded=crowded).ids
+
+
+def caller_trace_id(failure: Failure) -> str | None:
+    """Name the trace that a caller chose for this request: the key by which to find out that it is `crowded`."""
+    context = caller_context(failure.timeline)
+    return None if context is None else context.trace_id
+
+
+def trace_url(ids: SpanIds, options: SpanOptions) -> str | None:
+    """Fill the link template: where people find this trace."""
+    if options.link_template is None:
+        return None
+    return options.link_template.replace("{trace_id}", ids.trace_id).replace("{span_id}", ids.span_id)
+
+
+# ---------------------------------------------------------------------------------------------------------------- spans
+
+
+def failure_spans(
+    failure: Failure, options: SpanOptions, *, reused_id: bool = False, crowded: bool = False
+) -> FailureSpans:
+    """Tell a failure as spans: a root and a child for each phase that the logs time. See `place` for the two facts."""
+    timeline = failure.timeline
+    placement = place(timeline, options.join, reused_id=reused_id, crowded=crowded)
+    failed = _failed_phase(failure)
+    fall = waterfall(timeline, failed, integration_ran=failure.category in _WAITING)
+    root = _root(failure, placement, fall, failed, options)
+    children = (_child(failure, placement, bar, failed) for bar in fall.bars)
+    origin = Origin(timeline.api, timeline.groups, options.resource, options.version)
+    return FailureSpans(origin, (root, *children))
+
+
+def _root(failure: Failure, placement: Placement, fall: Waterfall, failed: Phase | None, options: SpanOptions) -> Span:
+    timeline = failure.timeline
+    status = timeline.status
+    kept = _kept_lines(timeline.steps, options.max_events)
+    is_error = failure.category not in _NOT_ERRORS if status is None else status >= 500
+    caller = placement.caller
+    attributes: dict[str, Value] = {
+        **_request_attributes(timeline, options),
+        HTTP_RESPONSE_STATUS_CODE: status,
+        ERROR_TYPE: failure.cause if is_error else None,
+        "apigateway.cause": failure.cause,
+        "apigateway.category": failure.category,
+        "apigateway.rule": failure.rule,
+        "apigateway.evidence": _cut(failure.evidence),
+        "apigateway.failed_phase": failed,
+        "apigateway.integration_request_id": _integration_request_id(timeline),
+        "apigateway.caller_trace_id": None if caller is None else caller.trace_id,
+        "apigateway.time_source": fall.source,
+        "apigateway.lines_left_out": len(timeline.steps) - len(kept) or None,
+    }
+    links = []
+    if placement.link is not None:
+        links.append(
+            Span.Link(
+                trace_id=bytes.fromhex(placement.link.trace_id),
+                span_id=bytes.fromhex(placement.link.parent_id or ""),
+                attributes=span_attributes({"apigateway.link": "caller"}),
+            )
+        )
+    return Span(
+        trace_id=bytes.fromhex(placement.ids.trace_id),
+        span_id=bytes.fromhex(placement.ids.span_id),
+        parent_span_id=bytes.fromhex(placement.parent_id or ""),
+        flags=_flags(remote_parent=placement.parent_id is not None),
+        name=_span_name(timeline),
+        kind=Span.SPAN_KIND_SERVER,
+        start_time_unix_nano=_ns(fall.start_ms),
+        end_time_unix_nano=_ns(fall.end_ms),
+        attributes=span_attributes(attributes),
+        events=[_event(step) for step in kept],
+        dropped_events_count=len(timeline.steps) - len(kept),
+        links=links,
+        status=_error(failure) if is_error else None,
+    )
+
+
+def _child(failure: Failure, placement: Placement, bar: Bar, failed: Phase | None) -> Span:
+    outcome = bar.outcome
+    phase_status = None if outcome is None else outcome.status
+    phase_error = None if outcome is None or outcome.error is None else redact(outcome.error)
+    is_integration = bar.phase is Phase.INTEGRATION
+    attributes: dict[str, Value] = {
+        "apigateway.phase": bar.phase,
+        "apigateway.time_source": bar.source,
+        "apigateway.time_clamped": bar.clamped or None,
+        "apigateway.error_message": None if phase_error is None else _cut(phase_error),
+        AWS_REQUEST_ID: _called_request_id(failure.timeline, bar.phase),
+    }
+    if is_integration:
+        attributes |= _integration_attributes(failure.timeline, phase_status)
+    else:
+        attributes["apigateway.phase_status"] = phase_status
+    if bar.target is not None:
+        attributes |= _target_attributes(bar.target)
+    status = None
+    if bar.phase is failed:
+        status = _error(failure)
+        attributes[ERROR_TYPE] = failure.cause
+    elif is_integration and phase_status is not None and phase_status >= 400:
+        status = Status(code=Status.STATUS_CODE_ERROR)
+        attributes[ERROR_TYPE] = str(phase_status)
+    root_id = placement.ids.span_id
+    return Span(
+        trace_id=bytes.fromhex(placement.ids.trace_id),
+        span_id=bytes.fromhex(hashed_id(16, "phase", root_id, bar.phase)),
+        parent_span_id=bytes.fromhex(root_id),
+        flags=_flags(remote_parent=False),
+        name=bar.phase,
+        kind=Span.SPAN_KIND_CLIENT if is_integration else Span.SPAN_KIND_INTERNAL,
+        start_time_unix_nano=_ns(bar.start_ms),
+        end_time_unix_nano=_ns(bar.end_ms),
+        attributes=span_attributes(attributes),
+        status=status,
+    )
+
+
+def _event(step: ExecutionStep) -> Span.Event:
+    return Span.Event(
+        time_unix_nano=_ns(step.at_ms),
+        name=f"apigateway.{step.step}",
+        attributes=span_attributes({"apigateway.text": _cut(step.text)}),
+    )
+
+
+def _kept_lines(steps: Sequence[ExecutionStep], most: int) -> Sequence[ExecutionStep]:
+    """Choose which lines to show: every reason, then outcomes, then the rest, the earliest first; in their order."""
+    if len(steps) <= most:
+        return steps
+    ranks = [_RANK.get(step.step, 2) for step in steps]
+    chosen = sorted(range(len(steps)), key=lambda index: (ranks[index], index))
+    return [steps[index] for index in sorted(chosen[: max(most, ranks.count(0))])]
+
+
+def _failed_phase(failure: Failure) -> Phase | None:
+    """Name the phase to blame, where the cause places it."""
+    if failure.cause in _PHASE_OF_CAUSE:
+        return _PHASE_OF_CAUSE[failure.cause]
+    return _PHASE_OF_CATEGORY.get(failure.category)
+
+
+def _error(failure: Failure) -> Status:
+    return Status(code=Status.STATUS_CODE_ERROR, message=_cut(failure.evidence))
+
+
+def _flags(*, remote_parent: bool) -> int:
+    """Sampled, and whether the parent is somebody else's span."""
+    flags = 1 | SpanFlags.SPAN_FLAGS_CONTEXT_HAS_IS_REMOTE_MASK
+    return flags | SpanFlags.SPAN_FLAGS_CONTEXT_IS_REMOTE_MASK if remote_parent else flags
+
+
+# ----------------------------------------------------------------------------------------------------------- attributes
+
+
+def _span_name(timeline: RequestTimeline) -> str:
+    resource = _resource(timeline)
+    if timeline.api.type == "WEBSOCKET":
+        return resource or "WebSocket"
+    method = _method(timeline)
+    name = "HTTP" if method in (None, "_OTHER") else method
+    return f"{name} {resource}" if resource is not None and resource.startswith("/") else str(name)
+
+
+def _method(timeline: RequestTimeline) -> str | None:
+    if timeline.access is not None and timeline.access.glance.method != UNKNOWN:
+        return timeline.access.glance.method
+    said = (step.name for step in timeline.steps if step.step in (Step.REQUEST_START, Step.API_KEY))
+    return next((name for name in said if name in _METHODS), None)
+
+
+def _resource(timeline: RequestTimeline) -> str | None:
+    """Name the resource template or the route key, never a raw path."""
+    if timeline.access is not None and timeline.access.glance.resource != UNKNOWN:
+        return timeline.access.glance.resource
+    return next((step.resource for step in timeline.steps if step.resource is not None), None)
+
+
+def _request_attributes(timeline: RequestTimeline, options: SpanOptions) -> dict[str, Value]:
+    api, access = timeline.api, timeline.access
+    resource = _resource(timeline)
+    is_websocket = api.type == "WEBSOCKET"
+    attributes: dict[str, Value] = {
+        HTTP_REQUEST_METHOD: None if is_websocket else _method(timeline),
+        HTTP_ROUTE: resource if resource is not None and resource.startswith("/") else None,
+        URL_SCHEME: None if is_websocket else "https",  # API Gateway answers nothing else
+        "apigateway.api_id": None if api.id == UNKNOWN else api.id,
+        "apigateway.api_type": api.type,
+        "apigateway.stage": None if api.stage == UNKNOWN else api.stage,
+        "apigateway.route_key": resource if is_websocket else None,
+        "apigateway.request_id": timeline.request_id,
+        "apigateway.extended_request_id": timeline.extended_request_id,
+    }
+    if access is None:
+        return attributes
+    path = access.fields.get("path")
+    attributes[URL_PATH] = None if path is None else _cut(strip_url(path))
+    attributes[SERVER_ADDRESS] = access.fields.get("domainName")
+    attributes["apigateway.response_type"] = access.glance.response_type
+    if access.error_message is not None:
+        attributes["apigateway.error_message"] = _cut(redact(access.error_message))
+    attributes["apigateway.waf_response_code"] = access.waf_response_code
+    for field in options.allowed_fields:
+        if (value := access.fields.get(field)) is not None:
+            key = _ATTRIBUTE_OF_FIELD.get(field, f"apigateway.context.{field}")
+            attributes[key] = _cut(redact(value))
+    return attributes
+
+
+def _integration_attributes(timeline: RequestTimeline, status: int | None) -> dict[str, Value]:
+    if status is None:
+        said = (step.status for step in timeline.steps if step.step is Step.INTEGRATION_RESPONSE)
+        status = next((status for status in said if status is not None), None)
+    return {
+        HTTP_RESPONSE_STATUS_CODE: status,
+        "apigateway.integration_service_status": (
+            None if timeline.access is None else timeline.access.integration_service_status
+        ),
+    }
+
+
+def _target_attributes(url: str) -> dict[str, Value]:
+    """Say what was called: the address, and of a Lambda invocation the function."""
+    url = _USERINFO.sub("", strip_url(url), count=1)
+    attributes: dict[str, Value] = {URL_FULL: _cut(url)}
+    try:
+        parts = urlsplit(url)
+        attributes[SERVER_ADDRESS] = parts.hostname
+        attributes[SERVER_PORT] = parts.port or {"https": 443, "http": 80}.get(parts.scheme)
+    except ValueError:  # a mapping can make any text the address
+        attributes[SERVER_ADDRESS] = None
+    if (function := _LAMBDA_URL.search(url)) is not None:
+        attributes[FAAS_INVOKED_PROVIDER] = "aws"
+        attributes[FAAS_INVOKED_REGION] = function[1]
+        attributes[FAAS_INVOKED_NAME] = function[2]
+    return attributes
+
+
+def _called_request_id(timeline: RequestTimeline, phase: Phase) -> str | None:
+    if phase is Phase.INTEGRATION:
+        return _integration_request_id(timeline)
+    if phase is Phase.AUTHORIZER and timeline.access is not None:
+        return timeline.access.fields.get("authorizer.requestId")
+    return None
+
+
+def _integration_request_id(timeline: RequestTimeline) -> str | None:
+    """Name the request id that the backend gave; of a Lambda integration, the one in the function's own log."""
+    fields: Mapping[str, str] = {} if timeline.access is None else timeline.access.fields
+    said = fields.get("integration.requestId") or fields.get("awsEndpointRequestId")
+    if said is not None:
+        return said
+    trailers = (step.name for step in timeline.steps if step.step is Step.TRAILER)
+    reasons = (step.name for step in timeline.steps if step.step is Step.REASON)
+    names = (*(name for name in trailers if name is not None and read_xray(name) is None), *reasons)
+    return next((name for name in names if name is not None), None)
+
+
+def _cut(text: str) -> str:
+    return text if len(text) <= _MAX_TEXT else f"{text[:_MAX_TEXT]}… [{len(text) - _MAX_TEXT} more]"
+
+
+def _ns(at_ms: int) -> int:
+    return min(max(at_ms, 0), _LATEST_MS) * 1_000_000

@@ -1,0 +1,81 @@
+"""What remains of a settled failure: enough to recognise its lines when they are read again, and no more.
+
+Ids are set by callers and may be reused, so a tombstone stands under several *marks*: 64-bit hashes of a kind and an
+id, filed by the minute of the failure's last line. Marks are exact for every practical purpose (one in 10^12 at a
+million marks), cannot be turned back into ids, and are forgotten a minute at a time. This file keeps no times but
+minutes, and does no I/O.
+"""
+
+from array import array
+from collections.abc import Iterable, Mapping
+from enum import StrEnum
+from hashlib import blake2b
+
+from exporter.model import AccessGlance
+
+PLACEHOLDER_REQUEST_IDS = frozenset({"-", "UUID_REPLACED_INVALID_REQUEST_ID"})
+"""What API Gateway logs instead of an id (aws.md 4.2): shared by many requests, so it joins nothing."""
+
+
+class Mark(StrEnum):
+    """What a mark stands for."""
+
+    ACCESS = "A"
+    """This access event is settled: the unit that is counted."""
+    ID = "I"
+    """A settled failure had this request id or extended request id."""
+    LINKED = "E"
+    """…and the extended ids that went with this request id are known: another one is another request."""
+    UNCLAIMED = "X"
+    """A failure under this id was settled without an access line: the first one to come belongs to it."""
+    CLAIMED = "Z"
+    """…and has come."""
+
+
+def mark(kind: Mark, text: str) -> int:
+    """The 64-bit hash of an id for one purpose, the same in every process."""
+    return int.from_bytes(blake2b((kind + text).encode("utf-8", "surrogatepass"), digest_size=8).digest(), "little")
+
+
+def joinable_ids(glance: AccessGlance) -> list[str]:
+    """The ids of an access line that may join it to other lines, placeholders left out."""
+    return [
+        text
+        for text in (glance.request_id, glance.extended_request_id)
+        if text is not None and text not in PLACEHOLDER_REQUEST_IDS
+    ]
+
+
+class Tombstones:
+    """The marks of one log group, by minute."""
+
+    def __init__(self, packed: Mapping[int, bytes] | None = None) -> None:
+        self._minutes: dict[int, set[int]] = {}
+        for minute, body in (packed or {}).items():
+            marks = array("Q")
+            marks.frombytes(body)
+            self._minutes[minute] = set(marks)
+
+    def __contains__(self, wanted: int) -> bool:
+        return any(wanted in marks for marks in self._minutes.values())
+
+    def __len__(self) -> int:
+        return sum(map(len, self._minutes.values()))
+
+    def add(self, minute: int, marks: Iterable[int]) -> None:
+        """File marks under a minute (`at_ms // 60_000`)."""
+        self._minutes.setdefault(minute, set()).update(marks)
+
+    def expired(self, before_minute: int) -> list[int]:
+        """The minutes that lie before `before_minute`."""
+        return [minute for minute in self._minutes if minute < before_minute]
+
+    def drop(self, minutes: Iterable[int]) -> None:
+        """Forget whole minutes."""
+        for minute in minutes:
+            self._minutes.pop(minute, None)
+
+
+def pack(marks: Iterable[int]) -> bytes:
+    """Marks as the ledger keeps them: 8 bytes each."""
+    return array("Q", sorted(marks)).tobytes()

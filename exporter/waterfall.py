@@ -1,0 +1,223 @@
+"""Where the time of a request went: when it began and ended, and the phases of it that the logs time.
+
+Access lines give exact lengths but not where they lie; execution lines give instants but not lengths. What is put
+together here says of every bar which of the two it rests on, lies within the request, and overlaps no other bar: the
+phases of a request follow each other. It never invents a phase that no line tells of.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import NamedTuple
+
+from exporter.model import ExecutionStep, PhaseOutcome, RequestTimeline, Step
+
+
+class Phase(StrEnum):
+    """The phases of a request that logs time, in the order in which API Gateway goes through them."""
+
+    WAF = "waf"
+    AUTHENTICATE = "authenticate"
+    AUTHORIZER = "authorizer"
+    AUTHORIZE = "authorize"
+    INTEGRATION = "integration"
+
+
+class TimeSource(StrEnum):
+    """What the two ends of a bar rest on: the values of the attribute `apigateway.time_source`."""
+
+    LOGGED = "logged"
+    """The beginning is from a line, the length is a logged latency."""
+    LINES = "lines"
+    """Both ends are the times of lines."""
+    PLACED = "placed"
+    """The length is a logged latency; where it lies within the request follows from the order of the phases."""
+    REMAINDER = "remainder"
+    """What the other phases leave of the request."""
+    PHASES = "phases"
+    """Of a whole request: it lasted at least as long as its phases together."""
+    INSTANT = "instant"
+    """Of a whole request: only one instant of it is known."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Bar:
+    """One phase."""
+
+    phase: Phase
+    start_ms: int
+    end_ms: int
+    source: TimeSource
+    clamped: bool
+    """Whether the logs said more than fits between its neighbours and within the request."""
+    outcome: PhaseOutcome | None
+    """What the access line says of it."""
+    target: str | None
+    """The URL that was called, where an execution line names it."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Waterfall:
+    """The whole request and its bars, in order, each within it, none overlapping another."""
+
+    start_ms: int
+    end_ms: int
+    source: TimeSource
+    bars: tuple[Bar, ...]
+
+
+class _Seen(NamedTuple):
+    """What the execution lines tell of a phase."""
+
+    begun_ms: int | None = None
+    ended_ms: int | None = None
+    latency_ms: int | None = None
+    target: str | None = None
+
+
+class _Known(NamedTuple):
+    """What all lines together tell of a phase, before it is laid out."""
+
+    phase: Phase
+    start_ms: int | None
+    length_ms: int | None
+    source: TimeSource
+    outcome: PhaseOutcome | None
+    target: str | None
+
+
+def waterfall(timeline: RequestTimeline, failed: Phase | None, *, integration_ran: bool) -> Waterfall:
+    """Lay out a request.
+
+    `failed` is the phase that failed: it is shown even when it took no time. `integration_ran` says that the
+    integration was at work when the request failed: where nothing times it (an access log without
+    `integration.latency`), it gets what the other phases leave of the request.
+    """
+    *before, integration = _known_phases(timeline)
+    used_ms = sum(phase.length_ms or 0 for phase in before)
+    start_ms, end_ms, source = _extent(timeline, used_ms, integration)
+    if integration.length_ms is not None and integration.start_ms is None:
+        # What follows the integration is quick, what precedes it may not be: it ends with the response.
+        integration = integration._replace(start_ms=end_ms - integration.length_ms, source=TimeSource.PLACED)
+    elif integration.length_ms is None and integration_ran and source is TimeSource.LOGGED:
+        length_ms = max(0, end_ms - start_ms - used_ms)
+        integration = integration._replace(
+            start_ms=end_ms - length_ms, length_ms=length_ms, source=TimeSource.REMAINDER
+        )
+    shown = [phase for phase in (*before, integration) if phase.length_ms or _is_shown_empty(phase, failed)]
+    return Waterfall(start_ms=start_ms, end_ms=end_ms, source=source, bars=_lay_out(shown, start_ms, end_ms))
+
+
+def _is_shown_empty(phase: _Known, failed: Phase | None) -> bool:
+    return phase.length_ms is not None and phase.phase is failed
+
+
+def _lay_out(phases: Sequence[_Known], start_ms: int, end_ms: int) -> tuple[Bar, ...]:
+    """One after the other; what is known to begin at an instant does, and cuts short what comes before it."""
+    bars = []
+    free_ms = start_ms
+    for index, known in enumerate(phases):
+        length_ms = known.length_ms or 0
+        starts = [later.start_ms for later in phases[index + 1 :] if later.start_ms is not None]
+        limit_ms = max(free_ms, min([end_ms, *starts]))
+        begin_ms = free_ms if known.start_ms is None else min(max(known.start_ms, free_ms), limit_ms)
+        free_ms = min(begin_ms + length_ms, limit_ms)
+        bars.append(
+            Bar(
+                phase=known.phase,
+                start_ms=begin_ms,
+                end_ms=free_ms,
+                source=known.source,
+                clamped=free_ms - begin_ms != length_ms or known.start_ms not in (None, begin_ms),
+                outcome=known.outcome,
+                target=known.target,
+            )
+        )
+    return tuple(bars)
+
+
+def _extent(timeline: RequestTimeline, used_ms: int, integration: _Known) -> tuple[int, int, TimeSource]:
+    """From arrival to response: the logged latency if there is one, else the last line before the trailer."""
+    access = timeline.access
+    at = [step.at_ms for step in timeline.steps if step.step is not Step.TRAILER] or [
+        step.at_ms for step in timeline.steps
+    ]
+    if access is None:
+        start_ms = at[0] if integration.start_ms is None else min(at[0], integration.start_ms)
+        end_ms = max(start_ms, at[-1])
+        return start_ms, end_ms, TimeSource.LINES if end_ms > start_ms else TimeSource.INSTANT
+    start_ms = access.at_ms
+    if access.glance.latency_ms is not None:
+        return start_ms, start_ms + max(0, access.glance.latency_ms), TimeSource.LOGGED
+    by_phases_ms = start_ms + used_ms + (integration.length_ms or 0)
+    if at and at[-1] >= by_phases_ms and at[-1] > start_ms:
+        return start_ms, at[-1], TimeSource.LINES
+    return start_ms, by_phases_ms, TimeSource.PHASES if by_phases_ms > start_ms else TimeSource.INSTANT
+
+
+def _known_phases(timeline: RequestTimeline) -> list[_Known]:
+    """Every phase in order, the integration last."""
+    access = timeline.access
+    seen = _seen_phases(timeline.steps)
+    if access is None:
+        return [_known(phase, None, None, seen.get(phase, _Seen())) for phase in Phase]
+    outcomes = (access.waf, access.authenticate, access.authorizer, access.authorize, access.integration)
+    known = []
+    for phase, outcome in zip(Phase, outcomes, strict=True):
+        latency_ms = None if outcome is None else outcome.latency_ms
+        if phase is Phase.INTEGRATION and latency_ms is None:
+            latency_ms = access.glance.integration_latency_ms
+        known.append(_known(phase, outcome, latency_ms, seen.get(phase, _Seen())))
+    return known
+
+
+def _known(phase: Phase, outcome: PhaseOutcome | None, latency_ms: int | None, seen: _Seen) -> _Known:
+    length_ms = seen.latency_ms if latency_ms is None else latency_ms
+    start_ms, source = seen.begun_ms, TimeSource.LOGGED
+    if length_ms is not None:
+        length_ms = max(0, length_ms)
+        if start_ms is None and seen.ended_ms is not None:
+            start_ms = seen.ended_ms - length_ms
+        elif start_ms is None:
+            source = TimeSource.PLACED
+    elif start_ms is not None and seen.ended_ms is not None:
+        length_ms, source = max(0, seen.ended_ms - start_ms), TimeSource.LINES
+    return _Known(phase, start_ms, length_ms, source, outcome, seen.target)
+
+
+def _seen_phases(steps: Sequence[ExecutionStep]) -> dict[Phase, _Seen]:
+    """When the authorizer and the integration began and ended, by the lines.
+
+    An authorizer is called like an integration, with lines of the same words: until it is through, they are its own.
+    """
+    authorizer, integration = _Seen(), _Seen()
+    authorizing = False
+    for line in steps:
+        match line.step:
+            case Step.AUTHORIZER_START if authorizer.begun_ms is None:
+                authorizer = _Seen(begun_ms=line.at_ms)
+                authorizing = True
+            case Step.AUTHORIZER_RESULT if authorizer.begun_ms is not None and integration.begun_ms is None:
+                authorizer = authorizer._replace(ended_ms=line.at_ms)
+                authorizing = False
+            case Step.INTEGRATION_REQUEST if authorizing:
+                authorizer = authorizer._replace(target=line.name or authorizer.target)
+            case Step.INTEGRATION_REQUEST if integration.ended_ms is None:
+                # The last of them is `Sending request to …`; the others tell of its preparation.
+                integration = integration._replace(begun_ms=line.at_ms, target=line.name or integration.target)
+            case Step.INTEGRATION_RESPONSE if not authorizing:
+                # The line with the latency is written when the response is there; dumps of it may come earlier.
+                if integration.latency_ms is None and (integration.ended_ms is None or line.latency_ms is not None):
+                    integration = integration._replace(ended_ms=line.at_ms, latency_ms=line.latency_ms)
+            case Step.REQUEST_START | Step.API_KEY if authorizing:
+                authorizer = authorizer._replace(ended_ms=line.at_ms)
+                authorizing = False
+            case Step.REASON | Step.GATEWAY_RESPONSE | Step.EXECUTION_COMPLETED | Step.COMPLETED:
+                if authorizing:
+                    authorizer = authorizer._replace(ended_ms=line.at_ms)
+                    authorizing = False
+                elif integration.begun_ms is not None and integration.ended_ms is None:
+                    integration = integration._replace(ended_ms=line.at_ms)
+            case _:
+                pass
+    return {Phase.AUTHORIZER: authorizer, Phase.INTEGRATION: integration}

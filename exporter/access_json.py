@@ -289,7 +289,7 @@ class JsonLines:
         if self._known is not None and self._known.text is not None:
             found = self._known.text.glance_values(line)
             if found is not None:
-                return glance_from(found)
+                return glance_from([None if value is None else _cleaned(value) for value in found])
         values = self._values_of_torn(line)
         return values if isinstance(values, Unreadable) else _glance_of(values)
 

@@ -11,7 +11,7 @@ from typing import Protocol
 
 from exporter.access_format import FORMAT_MISMATCH, AccessFormatError, TextFormat, Variable, pieces_of
 from exporter.access_json import JsonLines, json_format
-from exporter.access_variables import GLANCE_VARIABLES, glance_from, record_from, text_of, variables_of
+from exporter.access_variables import GLANCE_VARIABLES, NO_KNOWN_FIELD, glance_from, record_from, text_of, variables_of
 from exporter.model import AccessGlance, AccessRecord, LogEvent, Unreadable
 
 __all__ = ["AccessFormatError", "AccessParser", "access_parser"]
@@ -186,7 +186,7 @@ class _OwnFormat:
 
     def glance(self, line: str) -> AccessGlance | Unreadable:
         glance = self._own.glance(line)
-        if isinstance(glance, Unreadable):
+        if isinstance(glance, Unreadable) and glance is not NO_KNOWN_FIELD:
             other = self._auto.glance(line)
             return glance if isinstance(other, Unreadable) else other
         return glance

@@ -123,37 +123,41 @@ _WEAK = {
 _PREFIX = re.compile(r"(?:\$?context\.)+", re.IGNORECASE)
 
 
-def _recognised(path: str) -> str | None:
-    name = _PREFIX.sub("", path, count=1) if _PREFIX.match(path) else path
-    if name in VARIABLES:
-        return name
+def _bare(path: str) -> str:
+    return _PREFIX.sub("", path, count=1) if _PREFIX.match(path) else path
+
+
+def _guesses(path: str) -> tuple[str | None, ...]:
+    """What a key could mean, the surest first: the name itself, its dots written otherwise, a name like it, a guess."""
+    name = _bare(path)
     dotted = _SEPARATORS.sub(".", name).lower()
-    return _DOTTED.get(dotted) or _SQUEEZED.get(dotted.replace(".", ""))
+    squeezed = dotted.replace(".", "")
+    return name if name in VARIABLES else None, _DOTTED.get(dotted), _SQUEEZED.get(squeezed), _WEAK.get(squeezed)
 
 
 def variables_of(paths: Iterable[str], known: Mapping[str, str] | None = None) -> dict[str, str]:
     """The variable behind each key of a line (nested keys joined by dots): `known` first, then by name.
 
-    A key that tells of no variable, or of one that another key tells already, keeps its own name.
+    A key that tells of no variable, or of one that another key tells better, keeps its own name. The order of the keys
+    does not matter.
     """
-    names: dict[str, str] = {}
+    known = known or {}
+    claims = sorted(
+        (rank, path, variable)
+        for path in paths
+        for rank, variable in enumerate((known.get(path), *(() if path in known else _guesses(path))))
+        if variable is not None
+    )
+    names = {path: _bare(path) for path in paths}
     taken: set[str] = set()
-    weak: list[tuple[str, str]] = []
-    for path in paths:
-        variable = (known.get(path) if known else None) or _recognised(path)
-        if variable is not None and variable not in taken:
+    settled: set[str] = set()
+    for _, path, variable in claims:
+        # messageString is the message: with it, `message` must be something else.
+        twin = "error.messageString" if variable == "error.message" and path in _WEAK else variable
+        if path not in settled and variable not in taken and twin not in taken:
             taken.add(variable)
             names[path] = variable
-            continue
-        names[path] = _PREFIX.sub("", path, count=1) if _PREFIX.match(path) else path
-        if variable is None and path.lower() in _WEAK:
-            weak.append((path, _WEAK[path.lower()]))
-    if "error.messageString" in taken:
-        taken.add("error.message")
-    for path, variable in weak:
-        if variable not in taken:
-            taken.add(variable)
-            names[path] = variable
+            settled.add(path)
     return names
 
 

@@ -52,20 +52,17 @@ class Fact:
     """How a value is shown as evidence: redacted, the line itself or `variable=value`."""
 
 
-class Facts:
-    """The facts of one request, each read when it is first asked for."""
+class Facts(dict[Fact, tuple[Value, ...]]):
+    """The facts of one request, each read when it is first asked for: `facts[fact]` are its values."""
 
-    __slots__ = ("_known", "timeline")
+    __slots__ = ("_timeline",)
 
     def __init__(self, timeline: RequestTimeline) -> None:
-        self.timeline = timeline
-        self._known: dict[Fact, tuple[Value, ...]] = {}
+        super().__init__()
+        self._timeline = timeline
 
-    def of(self, fact: Fact) -> tuple[Value, ...]:
-        """The values of `fact`."""
-        values = self._known.get(fact)
-        if values is None:
-            values = self._known[fact] = fact.read(self.timeline)
+    def __missing__(self, fact: Fact) -> tuple[Value, ...]:
+        values = self[fact] = fact.read(self._timeline)
         return values
 
 
@@ -359,13 +356,13 @@ def _holds(fact: Fact, *tests: Callable[[Value], object]) -> Matcher:
     """One and the same value passes every test."""
 
     def match(facts: Facts) -> Proof | None:
-        for value in facts.of(fact):
+        for value in facts[fact]:
             if all(test(value) for test in tests):
                 return ((fact, value),)
         return None
 
     def match_one(facts: Facts) -> Proof | None:
-        for value in facts.of(fact):
+        for value in facts[fact]:
             if test(value):
                 return ((fact, value),)
         return None
@@ -379,7 +376,7 @@ def _presence(fact: Fact, wanted: object, path: tuple[str, ...]) -> Matcher:
         raise ConditionError(path, "`present` is true or false")
 
     def match(facts: Facts) -> Proof | None:
-        values = facts.of(fact)
+        values = facts[fact]
         if bool(values) is not wanted:
             return None
         return tuple((fact, value) for value in values[:1])
@@ -471,13 +468,13 @@ def _text_test(op: str, asked: object, path: tuple[str, ...]) -> Callable[[Value
 def _regex_test(patterns: list[str], path: tuple[str, ...]) -> Callable[[Value], object]:
     options = re2.Options()
     options.log_errors = False
-    searches: list[Callable[[str], object]] = []
     for pattern in patterns:
         try:
-            searches.append(re2.compile(pattern, options=options).search)
+            re2.compile(pattern, options=options)
         except re2.error as error:
             shown = error.args[0].decode() if isinstance(error.args[0], bytes) else error.args[0]
             raise ConditionError(
                 path, f"`{pattern}` is no regular expression of RE2 (no look-around, no back-references): {shown}"
             ) from None
-    return lambda value: any(search(str(value)) for search in searches)
+    search = re2.compile("|".join(f"(?:{pattern})" for pattern in patterns), options=options).search
+    return lambda value: search(str(value))

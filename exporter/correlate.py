@@ -104,6 +104,7 @@ class Correlator:
         self._joins_by_request_id: bool | None = None
         """Whether access lines carry real request ids (None: no access line was seen yet). Where they do not,
         execution lines cannot be told from those of counted requests, and are never counted on their own."""
+        self._access_logs_extended_ids = False
 
     # ------------------------------------------------------------------------------------------------------- intake
 
@@ -112,6 +113,8 @@ class Correlator:
         request_id = glance.request_id
         if not self._joins_by_request_id and request_id not in PLACEHOLDER_REQUEST_IDS:
             self._joins_by_request_id = request_id is not None
+        if glance.extended_request_id is not None:
+            self._access_logs_extended_ids = True
         failed = glance.response_type is not None or (glance.status is not None and glance.status >= 400)
         if not failed and request_id not in self._open and glance.extended_request_id not in self._open:
             return
@@ -200,10 +203,12 @@ class Correlator:
             return True
         if not self._settled(Mark.ID, request_id):
             return False
-        if self._has_access and not self._settled(Mark.UNCLAIMED, request_id):
-            # A new request under a used id has an access line of its own, which opens it.
+        if extended is None or not self._settled(Mark.LINKED, request_id):
             return True
-        return extended is None or not self._settled(Mark.LINKED, request_id)
+        # The extended id is another one, so it is another request. Only where access lines say theirs, can we be sure
+        # that it was not counted; elsewhere a new request under a used id has an access line of its own to open it.
+        by_access = self._has_access and not self._settled(Mark.UNCLAIMED, request_id)
+        return by_access and not self._access_logs_extended_ids
 
     def _absorbs(self, ids: Sequence[str], event: LogEvent) -> bool:
         """Whether a failure was counted without its access line, and this is it."""
@@ -305,7 +310,7 @@ class Correlator:
         """Whether a failure may be counted: by its access line, else only where that can count nothing twice."""
         if unit.access is not None:
             return True
-        if self._has_access and self._joins_by_request_id is False:
+        if self._has_access and self._joins_by_request_id is False and not unit.extended_ids:
             return False
         extended = next(iter(unit.extended_ids), None)
         return not any(self._known(text, extended) for text in unit.ids - unit.extended_ids)

@@ -130,7 +130,7 @@ class AccessRecord(msgspec.Struct, frozen=True, kw_only=True):
     validation_error: str | None = None
     waf_response_code: str | None = None
     xray_trace_id: str | None = None
-    fields: Mapping[str, str] = field(default_factory=dict)
+    fields: Mapping[str, str] = msgspec.field(default_factory=dict)
     """Every variable read, by its `$context` name without the prefix, as logged (not redacted), `-` left out."""
 
 

@@ -118,7 +118,7 @@ def read_settings(asked: OtlpSettings, environ: Mapping[str, str]) -> OtlpSettin
     settings = OtlpSettings(
         endpoint=endpoint,
         protocol=protocol,
-        headers=_pairs(variable("HEADERS") or "", "HEADERS") if asked.headers is None else asked.headers,
+        headers=_pairs(variable("HEADERS") or "", f"{_PREFIX}HEADERS") if asked.headers is None else asked.headers,
         timeout_s=_timeout_s(variable("TIMEOUT")) if asked.timeout_s is None else asked.timeout_s,
         compression=compression,
         ca_file=asked.ca_file or variable("CERTIFICATE"),

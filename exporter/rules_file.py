@@ -93,6 +93,7 @@ class RulesFile:
         self._only(self._document, "the file", ("causes", "rules"))
 
     def mistake(self, line: int, message: str) -> None:
+        """Note something wrong, at a line counted from 1."""
         self._mistakes.append(Mistake(line=line, message=message))
 
     def check(self) -> None:

@@ -196,9 +196,10 @@ def _child(failure: Failure, placement: Placement, bar: Bar, failed: Phase | Non
     if bar.phase is failed:
         status = _error(failure)
         attributes[ERROR_TYPE] = failure.cause
-    elif is_integration and phase_status is not None and phase_status >= 400:
+    elif isinstance(answered := attributes.get(HTTP_RESPONSE_STATUS_CODE), int) and answered >= 400:
+        # The failure is not its fault, but by the conventions a client's call that got this answer failed.
         status = Status(code=Status.STATUS_CODE_ERROR)
-        attributes[ERROR_TYPE] = str(phase_status)
+        attributes[ERROR_TYPE] = str(answered)
     root_id = placement.ids.span_id
     return Span(
         trace_id=bytes.fromhex(placement.ids.trace_id),

@@ -383,12 +383,12 @@ def test_a_quota_of_others_is_waited_out(bench, fake):
 def test_a_slow_answer_times_out_and_is_tried_again(fake, time):
     written = fill(fake)
     fake.faults.script.append(Fault.SLOW)
-    fake.faults.slow_seconds = 1.0
+    fake.faults.slow_seconds = 1.5
 
     def impatient():
         return boto3.client(
             "logs", region_name="eu-west-1", endpoint_url=fake.url, aws_access_key_id="A", aws_secret_access_key="s",
-            config=Config(retries={"mode": "standard", "total_max_attempts": 1}, read_timeout=0.2),
+            config=Config(retries={"mode": "standard", "total_max_attempts": 1}, read_timeout=0.5),
         )  # fmt: skip
 
     bench = Bench(fake, time, impatient)
@@ -444,14 +444,9 @@ def test_a_group_that_vanishes_and_comes_back(bench, fake):
 
 
 def test_an_error_nobody_foresaw_is_passed_on_and_counted(bench, fake):
-    fill(fake)
-    fake.faults.script.append(Fault.NONE)
-    fake.world.groups[GROUP.name].events = None  # the server breaks: it answers nothing at all
-    with pytest.raises(Unavailable):
-        bench.list()
     with pytest.raises(Exception, match="Parameter validation failed"):
         bench.list(group=GROUP._replace(name=""))
-    assert bench.reported[-1] == ("FilterLogEvents", "ParamValidationError", 0)
+    assert bench.reported == [("FilterLogEvents", "ParamValidationError", 0)]
 
 
 # --------------------------------------------------------------------------------------------------------- compression

@@ -376,6 +376,17 @@ def test_idle_series_are_offered_and_once_forgotten_gone_with_their_room(clock):
     assert totals.admit(newcomer) == newcomer
 
 
+def test_what_was_turned_away_once_stays_so_or_it_would_count_twice_when_listed_again(clock):
+    totals = totals_with(clock, max_series=1)
+    first, second = (requests(API, "GET", f"/{path}", 200) for path in "ab")
+    totals.apply(commit({totals.admit(first): 1}))
+    overflow = totals.admit(second)
+    totals.apply(commit({overflow: 1}))
+    totals.forget([first])
+    assert totals.admit(second) == overflow
+    assert totals.admit(requests(API, "GET", "/c", 200)) == overflow
+
+
 def test_a_histogram_is_forgotten_with_every_key_the_ledger_has_of_it(clock):
     totals = totals_with(clock)
     increments = observations(40, 29_003, histogram=INTEGRATION_LATENCY)

@@ -49,11 +49,14 @@ ACCESS = {
     "requestTimeEpoch": str(T),
 }
 PARSER = access_parser("auto")
+DEFAULTS = SpanOptions()
 
 
 def access_of(**fields):
     line = json.dumps({**ACCESS, **{key.replace("__", "."): value for key, value in fields.items()}})
-    record = PARSER.parse(LogEvent(event_id="34594411449411532791988959220823609535420837773733789696", at_ms=T, message=line))
+    record = PARSER.parse(
+        LogEvent(event_id="34594411449411532791988959220823609535420837773733789696", at_ms=T, message=line)
+    )
     assert isinstance(record, AccessRecord)
     return record
 
@@ -85,7 +88,7 @@ def failure_of(cause, category, *, access=None, lines=(), evidence="the evidence
     )
 
 
-def sent(*failures, options=SpanOptions(), **facts):
+def sent(*failures, options=DEFAULTS, **facts):
     """The spans as a receiver gets them."""
     batches = pack([failure_spans(failure, options, **facts) for failure in failures])
     return [span for batch in batches for span in decode_spans(gzip.decompress(batch.body))]
@@ -103,7 +106,9 @@ def tree(spans):
         assert span is root or (span.parent_span_id, span.trace_id) == (root.span_id, root.trace_id)
         start, end = ((at - root.start_ns) // 1_000_000 for at in (span.start_ns, span.end_ns))
         error = f" ERROR {span.attributes['error.type']}" if span.status == "ERROR" else ""
-        code = f" {span.attributes['http.response.status_code']}" if "http.response.status_code" in span.attributes else ""
+        code = (
+            f" {span.attributes['http.response.status_code']}" if "http.response.status_code" in span.attributes else ""
+        )
         indent = "" if span is root else "  "
         source = span.attributes["apigateway.time_source"]
         shown.append(f"{indent}{span.name} [{span.kind}] {start}..{end} {source}{code}{error}")
@@ -120,7 +125,10 @@ def picture(text):
 
 START = (
     (0, "Extended Request Id: Vwc2MGFUrPEFV_g="),
-    (1, "API Key authorized because method 'POST /orders/{id}' does not require API Key. Request will not contribute to throttle or quota limits"),
+    (
+        1,
+        "API Key authorized because method 'POST /orders/{id}' does not require API Key. Request will not contribute to throttle or quota limits",
+    ),
     (2, "Starting execution for request: " + ID),
 )
 TIMEOUT = (
@@ -204,7 +212,10 @@ def test_a_function_error_marks_the_integration_and_names_the_function():
         *START,
         (10, f"Sending request to {LAMBDA}"),
         (402, "Received response. Status: 200, Integration latency: 392 ms"),
-        (403, f"Lambda execution failed with status 200 due to customer function error: boom. Lambda request id: {LAMBDA_ID}"),
+        (
+            403,
+            f"Lambda execution failed with status 200 due to customer function error: boom. Lambda request id: {LAMBDA_ID}",
+        ),
         (404, "Method completed with status: 502"),
         (405, f"AWS Integration Endpoint RequestId : {LAMBDA_ID}"),
     )
@@ -292,7 +303,10 @@ def test_a_mapping_that_fails_leaves_the_integration_innocent_but_shows_its_stat
         *START,
         (5, "Sending request to https://backend.example.com/x"),
         (15, "Received response. Status: 404, Integration latency: 10 ms"),
-        (16, "Execution failed due to configuration error: No match for output mapping and no default output mapping configured. Endpoint Response Status Code: 404"),
+        (
+            16,
+            "Execution failed due to configuration error: No match for output mapping and no default output mapping configured. Endpoint Response Status Code: 404",
+        ),
         (17, "Method completed with status: 500"),
     )
 
@@ -312,7 +326,9 @@ def test_a_latency_longer_than_the_request_is_cut_and_said_to_be():
 
 
 def test_a_status_that_no_line_tells_is_an_error_unless_the_caller_was_refused():
-    timeout = sent(failure_of("integration_timeout", "integration", lines=((0, "Execution failed due to a timeout error"),)))
+    timeout = sent(
+        failure_of("integration_timeout", "integration", lines=((0, "Execution failed due to a timeout error"),))
+    )
     refused = sent(failure_of("unauthorized", "auth", lines=((0, f"Unauthorized request: {ID}"),)))
 
     assert (timeout[0].status, timeout[0].attributes["apigateway.time_source"]) == ("ERROR", "instant")
@@ -396,7 +412,9 @@ def test_the_resource_is_the_api_observed_and_the_operators_attributes_do_not_hi
     assert (root.scope, root.schema_url) == ("apigateway-exporter", Schemas.V1_44_0.value)
 
 
-@pytest.mark.parametrize(("region", "partition"), [("cn-north-1", "aws-cn"), ("us-gov-west-1", "aws-us-gov"), ("us-east-1", "aws")])
+@pytest.mark.parametrize(
+    ("region", "partition"), [("cn-north-1", "aws-cn"), ("us-gov-west-1", "aws-us-gov"), ("us-east-1", "aws")]
+)
 def test_the_arn_is_of_the_regions_partition(region, partition):
     api = Api(id="a", name="n", stage="s", region=region, account_id="123456789012")
 
@@ -410,7 +428,9 @@ def test_every_name_that_is_not_ours_stands_in_the_semantic_conventions():
     for family in ("aws", "client", "cloud", "error", "faas", "http", "server", "service", "url", "user_agent"):
         module = importlib.import_module(f"opentelemetry.semconv._incubating.attributes.{family}_attributes")
         known |= {value for key, value in vars(module).items() if key.isupper() and isinstance(value, str)}
-    access = access_of(status="504", path="/x", domainName="d", identity__sourceIp="192.0.2.1", identity__userAgent="curl")
+    access = access_of(
+        status="504", path="/x", domainName="d", identity__sourceIp="192.0.2.1", identity__userAgent="curl"
+    )
     options = SpanOptions(allowed_fields=frozenset({"identity.sourceIp", "identity.userAgent"}))
 
     spans = sent(failure_of("integration_timeout", "integration", access=access, lines=TIMEOUT), options=options)
@@ -457,8 +477,16 @@ def headers(*pairs):
         (f"traceparent={TRACEPARENT}", "4bf92f3577b34da6a3ce929d0e0e4736", "00f067aa0ba902b7"),
         (f"traceparent={TRACEPARENT[:-1]}0", "4bf92f3577b34da6a3ce929d0e0e4736", ""),
         (f"X-Amzn-Trace-Id=Root={XRAY};Parent=53995c3f42cd8ad8;Sampled=1", XRAY_HEX, "53995c3f42cd8ad8"),
-        (f"X-Amzn-Trace-Id=Self=1-5759e988-000000000000000000000001;Sampled=1;Parent=53995c3f42cd8ad8;Root={XRAY}", XRAY_HEX, "53995c3f42cd8ad8"),
-        (f"X-Amzn-Trace-Id=root={XRAY};parent=53995c3f42cd8ad8;sampled=1;lineage=a87bd80c:0", XRAY_HEX, "53995c3f42cd8ad8"),
+        (
+            f"X-Amzn-Trace-Id=Self=1-5759e988-000000000000000000000001;Sampled=1;Parent=53995c3f42cd8ad8;Root={XRAY}",
+            XRAY_HEX,
+            "53995c3f42cd8ad8",
+        ),
+        (
+            f"X-Amzn-Trace-Id=root={XRAY};parent=53995c3f42cd8ad8;sampled=1;lineage=a87bd80c:0",
+            XRAY_HEX,
+            "53995c3f42cd8ad8",
+        ),
         (f"X-Amzn-Trace-Id=Root={XRAY};Parent=53995c3f42cd8ad8;Sampled=0", XRAY_HEX, ""),
         (f"X-Amzn-Trace-Id=Root={XRAY};Parent=53995c3f42cd8ad8", XRAY_HEX, ""),
         (f"X-Amzn-Trace-Id=Root={XRAY};Parent=0000000000000000;Sampled=1", XRAY_HEX, ""),
@@ -505,7 +533,10 @@ def test_traceparent_goes_before_xray():
 
 
 def test_what_the_gateway_sent_on_names_the_trace_but_not_the_parent():
-    lines = (*START, (3, f"Endpoint request headers: {{X-Amzn-Trace-Id=Root={XRAY};Parent=53995c3f42cd8ad8;Sampled=1}}"))
+    lines = (
+        *START,
+        (3, f"Endpoint request headers: {{X-Amzn-Trace-Id=Root={XRAY};Parent=53995c3f42cd8ad8;Sampled=1}}"),
+    )
 
     root = root_of(lines=lines)
 
@@ -529,7 +560,9 @@ def test_a_reused_or_unusable_request_id_names_no_trace():
     failure = failure_of("integration_timeout", "integration", access=access)
     reused = span_ids(failure, SpanOptions(), reused_id=True)
     nil = span_ids(
-        failure_of("integration_timeout", "integration", access=access, request_id="00000000-0000-0000-0000-000000000000"),
+        failure_of(
+            "integration_timeout", "integration", access=access, request_id="00000000-0000-0000-0000-000000000000"
+        ),
         SpanOptions(),
     )
 
@@ -545,7 +578,9 @@ def test_ids_are_the_same_whatever_else_a_poll_saw():
     whole = failure_of("integration_timeout", "integration", access=access, lines=TIMEOUT)
 
     assert span_ids(alone, SpanOptions()) == span_ids(whole, SpanOptions())
-    assert [(span.trace_id, span.span_id) for span in sent(whole)] == [(span.trace_id, span.span_id) for span in sent(whole)]
+    assert [(span.trace_id, span.span_id) for span in sent(whole)] == [
+        (span.trace_id, span.span_id) for span in sent(whole)
+    ]
     assert (sent(whole)[0].trace_id, sent(whole)[0].span_id) == span_ids(whole, SpanOptions())
 
 
@@ -570,7 +605,15 @@ def test_a_link_template_becomes_the_address_of_the_trace():
 # -------------------------------------------------------------------------------------------------------------- privacy
 
 JWT = "eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiIxMjM0NTY3ODkwIn0.dozjgNryP4J3jVmNHl0w5N_XgL0n3I9PlFUP0THsR8U"
-SECRETS = ("joe@example.com", JWT, "hunter2hunter2", "AKIAIOSFODNN7EXAMPLE", "192.0.2.77", "Mozilla/5.0", "sess-4711-secret")
+SECRETS = (
+    "joe@example.com",
+    JWT,
+    "hunter2hunter2",
+    "AKIAIOSFODNN7EXAMPLE",
+    "192.0.2.77",
+    "Mozilla/5.0",
+    "sess-4711-secret",
+)
 
 
 def test_nothing_private_reaches_a_span_from_any_place_a_line_can_hold_it():
@@ -594,8 +637,14 @@ def test_nothing_private_reaches_a_span_from_any_place_a_line_can_hold_it():
         (0, headers("Cookie=session=sess-4711-secret", f"Authorization=Bearer {JWT}", "User-Agent=Mozilla/5.0")),
         (1, "Method request query string: {password=hunter2hunter2}"),
         (2, 'Method request body before transformations: {"email": "joe@example.com"}'),
-        (3, "Sending request to https://joe:hunter2hunter2@backend.example.com/x?X-Amz-Security-Token=AKIAIOSFODNN7EXAMPLE"),
-        (4, f"Lambda execution failed with status 200 due to customer function error: {mess}. Lambda request id: {LAMBDA_ID}"),
+        (
+            3,
+            "Sending request to https://joe:hunter2hunter2@backend.example.com/x?X-Amz-Security-Token=AKIAIOSFODNN7EXAMPLE",
+        ),
+        (
+            4,
+            f"Lambda execution failed with status 200 due to customer function error: {mess}. Lambda request id: {LAMBDA_ID}",
+        ),
         (5, "Method completed with status: 502"),
     )
 
@@ -607,7 +656,9 @@ def test_nothing_private_reaches_a_span_from_any_place_a_line_can_hold_it():
 
 
 def test_a_field_opened_by_name_is_shown_and_no_other():
-    access = access_of(status="500", identity__sourceIp="192.0.2.77", identity__userAgent="curl/8", identity__user="joe")
+    access = access_of(
+        status="500", identity__sourceIp="192.0.2.77", identity__userAgent="curl/8", identity__user="joe"
+    )
     options = SpanOptions(allowed_fields=frozenset({"identity.sourceIp", "identity.user"}))
 
     attributes = sent(failure_of("internal_error", "gateway", access=access), options=options)[0].attributes
@@ -622,21 +673,30 @@ def test_a_field_opened_by_name_is_shown_and_no_other():
 
 def test_spans_of_one_api_share_a_resource_and_large_lots_are_split():
     other = Api(id="zz", name="pets", stage="dev")
-    failures = [failure_of("internal_error", "gateway", access=access_of(status="500"), api=api) for api in (ORDERS, other) * 3]
+    failures = [
+        failure_of("internal_error", "gateway", access=access_of(status="500"), api=api) for api in (ORDERS, other) * 3
+    ]
     spans = [failure_spans(failure, SpanOptions()) for failure in failures]
 
     (together,) = pack(spans)
     apart = pack(spans, max_bytes=1)
 
     assert (together.spans, [batch.spans for batch in apart]) == (6, [1] * 6)
-    assert [span.resource["service.name"] for span in decode_spans(gzip.decompress(together.body))] == ["orders"] * 3 + ["pets"] * 3
+    assert [span.resource["service.name"] for span in decode_spans(gzip.decompress(together.body))] == [
+        "orders"
+    ] * 3 + ["pets"] * 3
     assert pack([]) == ()
 
 
 texts = st.text(st.characters(), max_size=40)
 some = st.one_of(st.none(), st.integers(-5, 2**70))
 times = st.one_of(st.integers(T, T + 40_000), st.integers(-(2**65), 2**65))
-outcomes = st.one_of(st.none(), st.builds(PhaseOutcome, status=some, latency_ms=st.one_of(st.none(), st.integers(-5, 40_000)), error=st.none() | texts))
+outcomes = st.one_of(
+    st.none(),
+    st.builds(
+        PhaseOutcome, status=some, latency_ms=st.one_of(st.none(), st.integers(-5, 40_000)), error=st.none() | texts
+    ),
+)
 contexts = st.none() | texts | st.sampled_from([TRACEPARENT, f"Root={XRAY};Parent=53995c3f42cd8ad8;Sampled=1", XRAY])
 
 
@@ -659,13 +719,39 @@ def timelines(draw):
             response_type=None,
         )
         phases = {name: draw(outcomes) for name in ("waf", "authenticate", "authorizer", "authorize", "integration")}
-        fields = draw(st.dictionaries(st.sampled_from(["path", "domainName", "identity.sourceIp", "integration.requestId"]), texts))
-        access = AccessRecord(
-            event_id=draw(texts), at_ms=draw(times), glance=glance, xray_trace_id=draw(contexts), error_message=draw(st.none() | texts), fields=fields, **phases
+        fields = draw(
+            st.dictionaries(
+                st.sampled_from(["path", "domainName", "identity.sourceIp", "integration.requestId"]), texts
+            )
         )
-    lines = draw(st.lists(st.tuples(times, st.sampled_from(list(Step)), texts, st.none() | texts | st.just(LAMBDA), latency, contexts), min_size=0 if access else 1, max_size=12))
+        access = AccessRecord(
+            event_id=draw(texts),
+            at_ms=draw(times),
+            glance=glance,
+            xray_trace_id=draw(contexts),
+            error_message=draw(st.none() | texts),
+            fields=fields,
+            **phases,
+        )
+    lines = draw(
+        st.lists(
+            st.tuples(
+                times, st.sampled_from(list(Step)), texts, st.none() | texts | st.just(LAMBDA), latency, contexts
+            ),
+            min_size=0 if access else 1,
+            max_size=12,
+        )
+    )
     steps = tuple(
-        ExecutionStep(event_id=str(number), at_ms=at_ms, step=step, text=text, name=name, latency_ms=latency_ms, trace_context=context)
+        ExecutionStep(
+            event_id=str(number),
+            at_ms=at_ms,
+            step=step,
+            text=text,
+            name=name,
+            latency_ms=latency_ms,
+            trace_context=context,
+        )
         for number, (at_ms, step, text, name, latency_ms, context) in enumerate(sorted(lines, key=lambda line: line[0]))
     )
     return RequestTimeline(api=ORDERS, access=access, steps=steps, request_id=request_id)
@@ -674,7 +760,14 @@ def timelines(draw):
 @settings(max_examples=300, deadline=None)
 @given(
     timelines(),
-    st.sampled_from([("integration_timeout", "integration"), ("authorizer_denied", "auth"), ("waf_blocked", "waf"), ("mine", "my category")]),
+    st.sampled_from(
+        [
+            ("integration_timeout", "integration"),
+            ("authorizer_denied", "auth"),
+            ("waf_blocked", "waf"),
+            ("mine", "my category"),
+        ]
+    ),
     st.booleans(),
     st.sampled_from(["trace", "link"]),
 )
@@ -702,7 +795,14 @@ def test_any_timeline_becomes_valid_spans(timeline, cause, fact, join):
 
 
 def test_a_storm_is_told_faster_than_2000_failures_a_second():
-    failures = [failure_of("integration_timeout", "integration", access=access_of(status="504", responseLatency="29014", integrationLatency="29000"), lines=TIMEOUT)] * 300
+    failures = [
+        failure_of(
+            "integration_timeout",
+            "integration",
+            access=access_of(status="504", responseLatency="29014", integrationLatency="29000"),
+            lines=TIMEOUT,
+        )
+    ] * 300
 
     started = time.process_time()
     batches = pack([failure_spans(failure, SpanOptions()) for failure in failures])

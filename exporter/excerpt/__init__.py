@@ -23,6 +23,7 @@ _ID_IN_TEXT = re.compile(
 _BEGINS = ("Execution log for request", "Extended Request Id:", "Starting execution for request:")
 """Lines that a request has once."""
 _EXTENDED_ID = "Extended Request Id:"
+_NO_IDS = PLACEHOLDER_IDS | {None}
 _AFTER_THE_END = frozenset({Step.TRAILER, Step.GATEWAY_RESPONSE, Step.RESPONSE_DETAIL, Step.OTHER})
 """Steps that may follow `Method completed`."""
 
@@ -89,7 +90,9 @@ class _Lines:
         return step.step is not Step.COMPLETED and not self._has_begun_like(step)
 
     def _has_begun_like(self, step: ExecutionStep) -> bool:
-        return any(step.text.startswith(begin) and any(line.text.startswith(begin) for line in self.steps) for begin in _BEGINS)
+        return any(
+            step.text.startswith(begin) and any(line.text.startswith(begin) for line in self.steps) for begin in _BEGINS
+        )
 
 
 class _Joining:
@@ -121,36 +124,49 @@ class _Joining:
             self._executions.append(lines)
         lines.steps.append(step)
 
+    def _name_the_nameless(self) -> None:
+        """One access line and one run of lines without any id that ended alike were pasted as one request."""
+        if len(self._accesses) != 1 or len(self._executions) != 1 or _named_by(self._executions[0]):
+            return
+        lines, glance = self._executions[0], self._accesses[0][1].glance
+        ended, status = lines.ended_with, glance.status
+        if status is not None and (status == ended or (ended is None and status >= 400)):
+            lines.request_id = glance.request_id or glance.extended_request_id
+
     def requests(self) -> Iterator[RequestTimeline]:
         """Every request, in the order of their first lines."""
+        self._name_the_nameless()
         free = list(self._executions)
-        joined: list[tuple[int, RequestTimeline]] = []
+        lines_of: dict[int, _Lines | None] = {}
+        for wanted in (_same_end, _any_end):  # several requests may have one id: the status tells them apart
+            for order, record in self._accesses:
+                if lines_of.get(order) is None:
+                    lines_of[order] = next(
+                        (lines for lines in free if _joins(record, lines) and wanted(record, lines)), None
+                    )
+                    free = [lines for lines in free if lines is not lines_of[order]]
+        joined = [(lines.order, _timeline(None, lines)) for lines in free]
         for order, record in self._accesses:
-            lines = _lines_of(record, free) or self._only_nameless(record)
-            if lines is not None:
-                free.remove(lines)
+            lines = lines_of[order]
             joined.append((min(order, lines.order) if lines is not None else order, _timeline(record, lines)))
-        joined += [(lines.order, _timeline(None, lines)) for lines in free]
         return (timeline for _, timeline in sorted(joined, key=lambda item: item[0]))
 
-    def _only_nameless(self, record: AccessRecord) -> _Lines | None:
-        """One access line and one run of lines without any id, both failed alike: they were pasted as one request."""
-        if len(self._accesses) != 1 or len(self._executions) != 1 or _named_by(self._executions[0]):
-            return None
-        lines, status = self._executions[0], record.glance.status
-        ended = lines.ended_with
-        return lines if status is not None and (status == ended or (ended is None and status >= 400)) else None
+
+def _joins(record: AccessRecord, lines: _Lines) -> bool:
+    """Whether an access line and execution lines share an id, the request's or the extended one."""
+    return bool(({record.glance.request_id, record.glance.extended_request_id} - _NO_IDS) & _named_by(lines))
 
 
-def _lines_of(record: AccessRecord, free: list[_Lines]) -> _Lines | None:
-    """The execution lines of an access line's request: with its id, and its status if several have the id."""
-    ids = {record.glance.request_id, record.glance.extended_request_id} - PLACEHOLDER_IDS - {None}
-    named = [lines for lines in free if ids & _named_by(lines)]
-    return min(named, key=lambda lines: lines.ended_with != record.glance.status, default=None)
+def _same_end(record: AccessRecord, lines: _Lines) -> bool:
+    return record.glance.status == lines.ended_with
+
+
+def _any_end(_record: AccessRecord, _lines: _Lines) -> bool:
+    return True
 
 
 def _named_by(lines: _Lines) -> set[str | None]:
-    return {lines.request_id, lines.extended_request_id, _id_in_text(lines)} - PLACEHOLDER_IDS - {None}
+    return {lines.request_id, lines.extended_request_id, _id_in_text(lines)} - _NO_IDS
 
 
 def _id_in_text(lines: _Lines) -> str | None:

@@ -37,9 +37,12 @@ _SCRIPT_FIELD = re.compile(
     r"""["']?@?(message|timestamp|id|eventId|ingestionTime|logStreamName)["']?\s*[:=]\s*(?:(["'`])(.*)\2|(\d{10,60}))\s*,?"""
 )
 _FENCE = re.compile(r"(?:```+|~~~+)\s*\w*")
+_MONTHS = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
+_ELISION = re.compile(r",\s{0,8}(?:…|\.\.\.)(?=\s{0,8}[}\]])")
+"""What people leave in the place of the fields that they do not show."""
 _BRACKETS = frozenset("{}[](),; ")
-_ENVELOPE = frozenset(
-    "timestamp message eventid id ingestiontime logstreamname loggroupname loggroup logstream log ptr".split()
+_ENVELOPE = frozenset({"timestamp", "message", "id", "eventid", "ingestiontime", "log", "ptr"}) | frozenset(
+    {"loggroup", "loggroupname", "logstream", "logstreamname"}
 )
 _DUMPS = frozenset(
     {
@@ -54,7 +57,7 @@ _DUMPS = frozenset(
 _MANY_LINES = ("Lambda execution failed ", "Request body does not match ")
 """Reasons that quote such a text."""
 
-_JSON = json.JSONDecoder()
+_JSON = json.JSONDecoder(strict=False)  # messages of the gateway's were broken over lines when they were copied
 
 
 class Found(NamedTuple):
@@ -96,6 +99,7 @@ class _Walk:
         self._unreadable = 0
         self._at_ms: int | None = None  # from a line of its own, for the line below
         self._open = False  # what follows may continue the last line
+        self._wrapped = False  # the last line came with an id or a time
         self._after_prose = False
 
     def found(self) -> Found:
@@ -116,7 +120,7 @@ class _Walk:
 
     def read(self, text: str) -> None:
         """Take in a text of several lines."""
-        text = text.lstrip("\ufeff").replace("\r\n", "\n")
+        text = _ELISION.sub("", text.lstrip("\ufeff").replace("\r\n", "\n"))
         at = 0
         while at < len(text):
             end = text.find("\n", at)
@@ -139,13 +143,13 @@ class _Walk:
 
     def _read_json(self, text: str, at: int) -> int:
         """Take in the JSON that begins there; returns where it ends, 0 if it is no log."""
-        if self._continues_a_dump(""):
+        if self._open and self._is_unfinished():
             return 0
         try:
             value, end = _JSON.raw_decode(text, at)
         except (ValueError, RecursionError):
             return self._read_broken_json(text, at)
-        if not self._read_document(value, text[at:end]):
+        if not self._read_document(value):
             return 0
         while end < len(text) and text[end] in ",;] \t}":  # between and after the documents of a list
             end += 1
@@ -158,7 +162,7 @@ class _Walk:
             return 0
         return end + 2 if self._add_if_line(" ".join(text[at : end + 2].split("\n"))) else 0
 
-    def _read_document(self, value: object, text: str) -> bool:
+    def _read_document(self, value: object) -> bool:
         """Take in a decoded document, at whatever depth its events lie; False if it is no log."""
         if isinstance(value, str):
             return self._read_inner(value)
@@ -166,12 +170,13 @@ class _Walk:
             row = _insights_row(value)
             if row is not None:
                 return self._read_event(row)
-            return any([self._read_document(item, "") for item in value])
+            found = [self._read_document(item) for item in value]
+            return any(found)
         if not isinstance(value, dict):
             return False
         for name in ("events", "logEvents", "results"):
             if isinstance(value.get(name), list):
-                self._read_document(value[name], "")
+                self._read_document(value[name])
                 return True
         log = value.get("log")
         if isinstance(log, str) and "Execution log for request" in log:
@@ -179,7 +184,7 @@ class _Walk:
         names = {name.lower().lstrip("@"): held for name, held in value.items()}
         if "message" in names and len(names) > 1 and names.keys() <= _ENVELOPE:
             return self._read_event(names)
-        return self._add_if_line(text or json.dumps(value, ensure_ascii=False))
+        return self._add_if_line(json.dumps(value, ensure_ascii=False))
 
     def _read_event(self, event: Mapping[str, object]) -> bool:
         """An event of any tool: `timestamp` and `message`."""
@@ -237,28 +242,36 @@ class _Walk:
 
     def _read_line(self, raw: str) -> None:
         line = raw.strip()
-        if self._continues_a_dump(line):
+        bare, at_ms = _without_prefix(line)
+        if self._open and self._continues(line, bare, at_ms):
             self._continue(raw)
-        elif self._add_if_line(line):
+        elif self._add_if_line(line) or (bare != line and self._add_if_line(bare, at_ms)):
             return
-        elif line.startswith("|") and line.endswith("|"):
-            self._read_table_row(line)
-        elif (field := _SCRIPT_FIELD.fullmatch(line)) is not None and not self._open:
-            self._read_script_field(field)
-        else:
-            self._read_wrapped(raw, *_without_prefix(line))
-
-    def _read_wrapped(self, raw: str, line: str, at_ms: int | None) -> None:
-        if not line and at_ms is not None:
+        elif not bare and at_ms is not None:
             self._at_ms = at_ms
             self._open = False
-        elif self._add_if_line(line, at_ms):
-            return
-        elif self._open:
-            self._continue(raw)
+        elif line.startswith("|") and line.endswith("|"):
+            self._read_table_row(line)
+        elif (field := _SCRIPT_FIELD.fullmatch(line)) is not None:
+            self._read_script_field(field)
         elif not _BRACKETS.issuperset(line):
             self._unreadable += 1
             self._after_prose = True
+
+    def _continues(self, line: str, bare: str, at_ms: int | None) -> bool:
+        """Whether a line belongs to the body or error above: nobody but the gateway's log writes ids and times."""
+        if _ID_WITHIN.match(line) is not None:
+            return False
+        if at_ms is not None:
+            return bool(bare) and not is_execution(bare) and not self._is_access(bare)
+        if self._is_unfinished():
+            return self._wrapped or not is_execution(line)
+        return not self._is_access(line) and (self._wrapped or not is_execution(line))
+
+    def _is_unfinished(self) -> bool:
+        """Whether the last line announces a body and shows none, or opens more braces than it closes."""
+        message = self._lines[-1].message.rstrip()
+        return message.endswith(":") or message.count("{") > message.count("}")
 
     def _read_script_field(self, field: re.Match[str]) -> None:
         """`message: '…'` and `timestamp: …` of an object in a program's source."""
@@ -268,12 +281,6 @@ class _Walk:
             (field[3] or "").replace('\\"', '"').replace("\\'", "'").replace("\\n", "\n")
         ):
             self._unreadable += 1
-
-    def _continues_a_dump(self, line: str) -> bool:
-        """Whether the last line announced a body that begins on this one."""
-        if not self._open or not self._lines[-1].message.rstrip().endswith(":"):
-            return False
-        return not line or _ID_WITHIN.match(line) is None
 
     def _continue(self, raw: str) -> None:
         last = self._lines[-1]
@@ -302,7 +309,9 @@ class _Walk:
         return (named and tells) if self._open else (named or tells)
 
     def _add(self, message: str, at_ms: int | None) -> None:
+        message = message.encode("utf-8", "replace").decode()  # JSON may hold half a character
         self._lines.append(_Line(message, at_ms if at_ms is not None else self._at_ms, self._after_prose))
+        self._wrapped = self._lines[-1].at_ms is not None or message.startswith("(")
         self._at_ms = None
         self._after_prose = False
         read = parse(LogEvent(event_id="", at_ms=0, message=message))
@@ -346,10 +355,20 @@ def _epoch_ms(value: object) -> int | None:
     text = value.strip()
     if text.isascii() and text.isdecimal() and len(text) <= 15:
         return int(text)
-    for read in (datetime.fromisoformat, lambda text: datetime.strptime(text, "%a %b %d %H:%M:%S %Z %Y")):
-        try:
-            moment = read(text.replace(",", "."))
-            return int((moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp() * 1_000)
-        except (ValueError, OverflowError, OSError):
-            continue
-    return None
+    try:
+        moment = datetime.fromisoformat(_iso(text))
+    except ValueError:
+        return None
+    return (
+        None
+        if moment.year < 1970
+        else int((moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp() * 1_000)
+    )
+
+
+def _iso(text: str) -> str:
+    """The test page's `Fri Feb 18 09:07:20 UTC 2022` as the ISO text that all other tools write."""
+    words = text.split()
+    if len(words) != 6 or words[1] not in _MONTHS:
+        return text.replace(",", ".")
+    return f"{words[5]}-{_MONTHS.index(words[1]) + 1:02d}-{words[2]:0>2}T{words[3]}"

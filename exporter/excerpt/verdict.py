@@ -47,7 +47,9 @@ def render_text(judged: Verdict) -> str:
     """The verdict in a few lines, without one at the end."""
     status = judged.status if judged.status is not None else "no status"
     head = f"{judged.request_id or '(no request id)'}  {status}"
-    route = " ".join(judged.fields[name] for name in ("httpMethod", "resourcePath", "routeKey") if name in judged.fields)
+    route = " ".join(
+        judged.fields[name] for name in ("httpMethod", "resourcePath", "routeKey") if name in judged.fields
+    )
     lines = [f"{head}  {route}" if route else head]
     if judged.failure:
         lines.append(f"  cause     {judged.cause} ({judged.category})")

@@ -9,6 +9,7 @@ view of them that a scrape sees, `self_metrics.py` tells of the exporter itself.
 from bisect import bisect_left
 from dataclasses import dataclass
 from enum import StrEnum
+from functools import lru_cache
 from typing import Final
 
 from exporter.model import UNKNOWN, Api, CounterKey
@@ -111,8 +112,6 @@ MAX_LATENCY_MS: Final = 86_400_000
 """No request lasts a day: a greater number is a broken line and must not poison a sum for ever."""
 
 _STATUSES: Final = {status: str(status) for status in range(100, 600)}
-_BUCKET_NAMES: Final = {metric.name: metric.name + "_bucket" for metric in (RESPONSE_LATENCY, INTEGRATION_LATENCY)}
-_SUM_NAMES: Final = {metric.name: metric.name + "_sum" for metric in (RESPONSE_LATENCY, INTEGRATION_LATENCY)}
 
 
 def stage_failures(api: Api, cause: str, category: str) -> CounterKey:
@@ -137,9 +136,14 @@ def latency(histogram: Metric, api: Api, ms: int) -> tuple[tuple[CounterKey, int
     Buckets are counted on their own (an observation lands in exactly one); rendering cumulates them.
     """
     ms = min(max(ms, 0), MAX_LATENCY_MS)
-    le = BUCKETS[bisect_left(BUCKETS_MS, ms)]
-    bucket = CounterKey(_BUCKET_NAMES[histogram.name], (api.id, api.name, api.stage, le))
-    return (bucket, 1), (CounterKey(_SUM_NAMES[histogram.name], (api.id, api.name, api.stage)), ms)
+    buckets, total = _histogram_keys(histogram.name, api.id, api.name, api.stage)
+    return (buckets[bisect_left(BUCKETS_MS, ms)], 1), (total, ms)
+
+
+@lru_cache(maxsize=4096)  # asked for every line; two histograms for each stage
+def _histogram_keys(name: str, *labels: str) -> tuple[tuple[CounterKey, ...], CounterKey]:
+    buckets = tuple(CounterKey(f"{name}_bucket", (*labels, le)) for le in BUCKETS)
+    return buckets, CounterKey(f"{name}_sum", labels)
 
 
 def route_labels(method: str, resource: str, *, by_method: bool, by_resource: bool) -> tuple[str, str]:

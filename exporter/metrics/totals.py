@@ -29,6 +29,8 @@ class _Family:
         self.overflowing: set[tuple[str, ...]] = set()
         """The overflow label sets among them: as many again as the cap, and the one of `everything_else`."""
         self.everything_else = (OVERFLOW,) * len(metric.labels)
+        self.full = {False: False, True: False}
+        """Whether ordinary (False) or overflow (True) label sets were turned away: from then on all new ones are."""
         self.turned_away = 0
 
     def labels_of(self, key: CounterKey) -> tuple[str, ...]:
@@ -47,8 +49,12 @@ class _Family:
             self.overflowing.add(labels)
 
     def has_room(self, labels: tuple[str, ...]) -> bool:
-        taken = len(self.overflowing)
-        return taken < self.cap if OVERFLOW in labels else len(self.admitted) - taken < self.cap
+        overflow = OVERFLOW in labels
+        taken = len(self.overflowing) if overflow else len(self.admitted) - len(self.overflowing)
+        # Stays full even if series are forgotten: what was counted as overflow a minute ago and is listed again must
+        # not be taken for something new.
+        self.full[overflow] = self.full[overflow] or taken >= self.cap
+        return not self.full[overflow]
 
     def forget(self, labels: tuple[str, ...]) -> Counter | Histogram | None:
         self.admitted.discard(labels)
@@ -69,6 +75,8 @@ class Totals:
             histogram = family.metric.kind is Kind.HISTOGRAM
             for suffix in ("_bucket", "_sum") if histogram else ("",):
                 self._family_of[family.metric.name + suffix] = family
+        self._admitted: set[CounterKey] = set()
+        """Keys that `admit` once let through: its memory, made anew after forgetting."""
         self._strangers: dict[CounterKey, int] = {}
         """When series of the ledger that this version does not know were touched last."""
         self._held: set[Counter | Histogram] = set()
@@ -102,16 +110,17 @@ class Totals:
         """The series to count `key` under: itself while it is known or its metric has room, else an overflow series.
 
         That one keeps the API's labels; if even those overflow, every label says `__other__`. To be asked before
-        committing, so that the ledger holds what is shown. The answer for a key never changes until it is forgotten.
-        Raises KeyError for a metric that is not declared.
+        committing, so that the ledger holds what is shown. The answer for a key does not change while this process
+        lives, unless the key is forgotten. Raises KeyError for a metric that is not declared.
         """
-        family = self._family_of[key.metric]
-        labels = family.labels_of(key)
-        if labels in family.admitted:  # the common case, without the lock: looking into a set is atomic
+        if key in self._admitted:  # asked for every line, so without the lock: looking into a set is atomic
             return key
         with self._lock:
+            family = self._family_of[key.metric]
+            labels = family.labels_of(key)
             if labels in family.admitted or family.has_room(labels):
                 family.admit(labels)
+                self._admitted.add(key)
                 return key
             family.turned_away += 1
             api = labels[: len(API_LABELS)]
@@ -171,7 +180,7 @@ class Totals:
             return idle
 
     def forget(self, keys: Iterable[CounterKey]) -> None:
-        """Drop these series (a histogram with any of its keys) and give their room to others.
+        """Drop these series (a histogram with any of its keys) and, unless their metric is full, free their room.
 
         To be called after the ledger forgot them, and not while one of them is being committed.
         """
@@ -183,6 +192,7 @@ class Totals:
                 series = family.forget(family.labels_of(key))
                 if series is not None:
                     self._held.discard(series)
+            self._admitted.clear()
             self._rendered.clear()
 
     def set_stages(self, stages: Collection[StageInfo]) -> None:

@@ -54,15 +54,17 @@ def open_session(access: AccountAccess, region: str) -> boto3.Session:
 
 def logs_client(session: boto3.Session, *, max_connections: int) -> "CloudWatchLogsClient":
     """A CloudWatch Logs client that tries every call once; safe to share between `max_connections` threads."""
-    return session.client(
-        "logs",
-        config=Config(
-            connect_timeout=CONNECT_TIMEOUT_SECONDS,
-            read_timeout=READ_TIMEOUT_SECONDS,
-            retries={"mode": "standard", "total_max_attempts": 1},
-            max_pool_connections=max_connections,
-            tcp_keepalive=True,
-        ),
+    return session.client("logs", config=client_config(max_connections=max_connections))
+
+
+def client_config(*, max_connections: int) -> Config:
+    """The settings of every client whose caller does its own retries, counts its calls and asks the budget first."""
+    return Config(
+        connect_timeout=CONNECT_TIMEOUT_SECONDS,
+        read_timeout=READ_TIMEOUT_SECONDS,
+        retries={"mode": "standard", "total_max_attempts": 1},
+        max_pool_connections=max_connections,
+        tcp_keepalive=True,
     )
 
 

@@ -1,0 +1,457 @@
+"""Worlds of requests with a known truth, a source that shows them as CloudWatch would, and lives of a watch in them.
+
+A world is made of requests whose true cause, labels and count are known by construction. Its lines become visible
+late, in one or two batches, and never change. A `Life` polls a watch through a world and may be crashed anywhere;
+what counts is what its ledger holds in the end.
+"""
+
+import json
+import random
+import tempfile
+from collections import Counter
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from exporter.access_log import access_parser
+from exporter.ledger.sqlite import SqliteLedger
+from exporter.metrics.self_metrics import SelfMetrics
+from exporter.metrics.totals import Totals
+from exporter.model import Api, LogEvent, LogGroup, Page, Window
+from exporter.pipeline import PollOutcome, Watch, WatchGroup, WatchSpec
+from exporter.reading import Labelling
+from exporter.record import Recorder
+from exporter.rules import shipped_rules
+from exporter.sources import GroupUnreadable, ListingBroken, SourceError, Unavailable
+from exporter.spans import SpanOptions
+
+ACCESS = LogGroup("default", "eu-west-1", "access/orders")
+EXECUTION = LogGroup("default", "eu-west-1", "API-Gateway-Execution-Logs_ab12cd34ef/prod")
+API = Api(id="ab12cd34ef", name="orders", stage="prod", region="eu-west-1")
+START_MS = 1_760_000_040_000
+"""A minute's beginning, so that times in tests are easy to read."""
+PLACEHOLDER = "UUID_REPLACED_INVALID_REQUEST_ID"
+
+
+class Crash(BaseException):
+    """The process dies here."""
+
+
+@dataclass(kw_only=True)
+class Request:
+    """One request, its truth and its lines."""
+
+    number: int
+    arrival_ms: int
+    duration_ms: int
+    outcome: str
+    request_id: str
+    extended_id: str
+    method: str = "GET"
+    resource: str = "/orders/{id}"
+    has_access: bool = True
+    logged_request_id: str | None = None
+    """What the access line says; None: the format has no request id."""
+    logs_extended_id: bool = True
+
+    @property
+    def status(self) -> int:
+        return OUTCOMES[self.outcome][0]
+
+    @property
+    def cause(self) -> str | None:
+        return OUTCOMES[self.outcome][1]
+
+    def access_line(self) -> str:
+        message, kind = OUTCOMES[self.outcome][2:4]
+        line = {
+            "httpMethod": self.method,
+            "resourcePath": self.resource,
+            "status": str(self.status),
+            "responseLatency": str(self.duration_ms),
+            "error.message": message or "-",
+            "error.responseType": kind or "-",
+        }
+        if self.logged_request_id is not None:
+            line["requestId"] = self.logged_request_id
+        if self.logs_extended_id:
+            line["extendedRequestId"] = self.extended_id
+        return json.dumps(line)
+
+    def execution_lines(self, level: str) -> list[tuple[int, str]]:
+        reasons = OUTCOMES[self.outcome][4]
+        if reasons is None:
+            return []
+        begin, end = self.arrival_ms + 3, self.arrival_ms + self.duration_ms
+        lines: list[tuple[int, str]] = []
+        if level == "INFO":
+            lines += [
+                (begin, f"Extended Request Id: {self.extended_id}"),
+                (
+                    begin,
+                    f"API Key authorized because method '{self.method} {self.resource}' does not require API Key. "
+                    "Request will not contribute to throttle or quota limits",
+                ),
+                (begin, f"Starting execution for request: {self.request_id}"),
+                (begin, f"HTTP Method: {self.method}, Resource Path: /orders/17"),
+                (begin + 1, "Sending request to https://lambda.eu-west-1.amazonaws.com/2015-03-31/functions/f"),
+            ]
+        lines += [(end, text) for text in reasons]
+        if level == "INFO" and self.outcome in {"ok", "backend_5xx"}:
+            lines += [
+                (end, f"Received response. Status: {self.status}, Integration latency: {self.duration_ms} ms"),
+                (end, "Successfully completed execution"),
+            ]
+        if level == "INFO" or reasons:
+            lines.append((end, f"Method completed with status: {self.status}"))
+        if level == "INFO":
+            lines.append((end, "AWS Integration Endpoint RequestId : 0c7b5b0c-1f6a-4c80-8d1a-000000000000"))
+        return [(at_ms, f"({self.request_id}) {text}") for at_ms, text in lines]
+
+
+OUTCOMES: dict[str, tuple[int, str | None, str | None, str | None, list[str] | None]] = {
+    # status, cause, error.message, error.responseType, reason lines (None: the request never reached execution)
+    "ok": (200, None, None, None, []),
+    "timeout": (
+        504,
+        "integration_timeout",
+        "Endpoint request timed out",
+        "INTEGRATION_TIMEOUT",
+        ["Execution failed due to a timeout error"],
+    ),
+    "permission": (
+        500,
+        "lambda_permission",
+        "Internal server error",
+        "API_CONFIGURATION_ERROR",
+        ["Execution failed due to configuration error: Invalid permissions on Lambda function"],
+    ),
+    "lambda_error": (
+        502,
+        "lambda_error",
+        "Internal server error",
+        "DEFAULT_5XX",
+        [
+            "Lambda execution failed with status 200 due to customer function error: division by zero. "
+            "Lambda request id: 0c7b5b0c-1f6a-4c80-8d1a-111111111111"
+        ],
+    ),
+    "throttled_lambda": (
+        500,
+        "lambda_throttled",
+        "Internal server error",
+        "API_CONFIGURATION_ERROR",
+        [
+            "Lambda invocation failed with status: 429. Lambda request id: 0c7b5b0c-1f6a-4c80-8d1a-222222222222",
+            "Execution failed due to configuration error: Rate Exceeded.",
+        ],
+    ),
+    "missing_token": (
+        403,
+        "missing_authentication_token",
+        "Missing Authentication Token",
+        "MISSING_AUTHENTICATION_TOKEN",
+        None,
+    ),
+    "masked": (
+        200,
+        "masked_lambda_error",
+        None,
+        None,
+        [
+            "Lambda execution failed with status 200 due to customer function error: boom. "
+            "Lambda request id: 0c7b5b0c-1f6a-4c80-8d1a-333333333333"
+        ],
+    ),
+}
+FAILING = [name for name in OUTCOMES if name != "ok"]
+
+
+@dataclass(kw_only=True)
+class World:
+    """All lines of all requests, with the moment at which each becomes visible."""
+
+    requests: list[Request] = field(default_factory=list)
+    lines: list[tuple[LogGroup, LogEvent, int, int]] = field(default_factory=list)
+    """(group, event, visible from, request number)."""
+    _batch: int = 0
+
+    def put(self, group: LogGroup, lines: list[tuple[int, str]], *, visible_ms: int, number: int = -1) -> None:
+        """One PutLogEvents batch."""
+        self._batch += 1
+        for index, (at_ms, message) in enumerate(lines):
+            number_of_event = at_ms << 144 | visible_ms << 80 | self._batch << 16 | index
+            event = LogEvent(
+                event_id=f"{number_of_event:056d}",
+                at_ms=at_ms,
+                message=message,
+                ingested_at_ms=visible_ms,
+            )
+            self.lines.append((group, event, visible_ms, number))
+
+    def failures(self) -> Counter[tuple[str, ...]]:
+        """The true counts: (method, resource, status, cause)."""
+        return Counter(
+            (request.method, request.resource, str(request.status), request.cause)
+            for request in self.requests
+            if request.cause is not None
+        )
+
+    def totals(self) -> Counter[str]:
+        """All requests that have an access line, by status."""
+        return Counter(str(request.status) for request in self.requests if request.has_access)
+
+
+def make_world(
+    rng: random.Random,
+    *,
+    count: int = 60,
+    span_ms: int = 600_000,
+    level: str = "INFO",
+    access: bool = True,
+    execution: bool = True,
+    ids: str = "both",
+    reuse: float = 0.0,
+    placeholder: float = 0.0,
+    two_batches: float = 0.0,
+    longest_ms: int = 29_000,
+    lateness_ms: int = 300_000,
+    late: float = 0.3,
+    outcomes: list[str] | None = None,
+) -> World:
+    """Requests over `span_ms`, their lines at most `lateness_ms` late. `ids`: both, request or extended."""
+    world = World()
+    used: list[str] = []
+    for number in range(count):
+        outcome = rng.choice(outcomes) if outcomes else rng.choice(["ok"] * 3 + FAILING)
+        if not execution and outcome == "masked":
+            outcome = "ok"
+        if not access and outcome == "missing_token":
+            outcome = "timeout"
+        if level == "ERROR" and not access and outcome == "ok":
+            outcome = "permission"
+        if placeholder and outcome == "masked":
+            outcome = "permission"
+        longest = longest_ms if rng.random() < 0.3 else 900
+        request = Request(
+            number=number,
+            arrival_ms=START_MS + rng.randrange(span_ms),
+            duration_ms=29_000 if outcome == "timeout" else rng.randrange(5, longest),
+            outcome=outcome,
+            request_id=f"{rng.getrandbits(32):08x}-1f6a-4c80-8d1a-{rng.getrandbits(48):012x}",
+            extended_id=f"{rng.getrandbits(64):016x}=",
+            method=rng.choice(["GET", "POST"]),
+            resource=rng.choice(["/orders", "/orders/{id}"]),
+            has_access=access,
+        )
+        if used and rng.random() < reuse:
+            request.request_id = rng.choice(used)
+        used.append(request.request_id)
+        request.logged_request_id = request.request_id if ids != "extended" else None
+        request.logs_extended_id = ids != "request"
+        if ids != "extended" and rng.random() < placeholder:
+            request.logged_request_id = PLACEHOLDER
+        world.requests.append(request)
+        end_ms = request.arrival_ms + request.duration_ms
+
+        def visible(most_ms: int = lateness_ms, end_ms: int = end_ms) -> int:
+            delay = rng.randrange(300, 4_000) if rng.random() >= late else rng.randrange(300, most_ms)
+            return end_ms + delay
+
+        if access:
+            line = [(request.arrival_ms, request.access_line())]
+            world.put(ACCESS, line, visible_ms=visible(), number=number)
+        lines = request.execution_lines(level) if execution else []
+        if lines and rng.random() < two_batches:
+            cut = rng.randrange(1, len(lines)) if len(lines) > 1 else 1
+            first_ms = visible(lateness_ms - 40_000)
+            world.put(EXECUTION, lines[cut:], visible_ms=first_ms, number=number)
+            if lines[:cut]:
+                world.put(EXECUTION, lines[:cut], visible_ms=first_ms + rng.randrange(5_000, 40_000), number=number)
+        elif lines:
+            world.put(EXECUTION, lines, visible_ms=visible(), number=number)
+    return world
+
+
+@dataclass(kw_only=True)
+class MemorySource:
+    """A `Source` over a world: pages by its clock, faults on demand."""
+
+    world: World
+    now: int = START_MS
+    page_size: int = 10_000
+    skew_ms: int = 0
+    """How far our own clock is ahead until the first answer."""
+    fault: Callable[[LogGroup, int], SourceError | BaseException | None] = lambda _group, _page: None
+    """Asked before each page: what goes wrong there."""
+    repeat: Callable[[], bool] = lambda: False
+    """Whether a page is given twice."""
+    pages_given: int = 0
+    windows: list[tuple[LogGroup, Window]] = field(default_factory=list)
+    _answered: bool = False
+
+    def now_ms(self) -> int:
+        return self.now if self._answered else self.now + self.skew_ms
+
+    def pages(self, group: LogGroup, window: Window, pattern: str | None = None) -> Iterator[Page]:
+        assert pattern is None
+        self.windows.append((group, window))
+        events = sorted(
+            (
+                event
+                for where, event, visible_ms, _ in self.world.lines
+                if where == group and visible_ms <= self.now and window.start_ms <= event.at_ms < window.end_ms
+            ),
+            key=lambda event: event.event_id,
+        )
+        for begin in range(0, max(len(events), 1), self.page_size):
+            fault = self.fault(group, self.pages_given)
+            if fault is not None:
+                raise fault
+            page = Page(events=events[begin : begin + self.page_size], response_bytes=1_000, server_at_ms=self.now)
+            self._answered = True
+            self.pages_given += 1
+            yield page
+            if self.repeat():
+                yield page
+
+
+class Life:
+    """A watch that lives, dies and lives again on one ledger."""
+
+    def __init__(
+        self,
+        source: MemorySource,
+        directory: Path | str,
+        *,
+        access: bool = True,
+        execution: bool = True,
+        max_request_ms: int = 30_000,
+        allowed_lateness_ms: int = 330_000,
+        poll_interval_ms: int = 20_000,
+        initial_lookback_ms: int = 900_000,
+        spans: bool = False,
+    ) -> None:
+        self.source = source
+        self.path = Path(directory) / "state.db"
+        groups = []
+        if access:
+            groups.append(WatchGroup(group=ACCESS, kind="access", apis=(API,), parser=access_parser("auto")))
+        if execution:
+            groups.append(WatchGroup(group=EXECUTION, kind="execution", apis=(API,)))
+        self.spec = WatchSpec(
+            name="orders-prod",
+            groups=tuple(groups),
+            max_request_ms=max_request_ms,
+            allowed_lateness_ms=allowed_lateness_ms,
+            poll_interval_ms=poll_interval_ms,
+            initial_lookback_ms=initial_lookback_ms,
+        )
+        self._spans = spans
+        self.restarts = -1
+        self.born()
+
+    def born(self) -> None:
+        """A new process on the same state."""
+        self.restarts += 1
+        self.ledger = SqliteLedger(self.path)
+        self.totals = Totals(zero_hold_ms=0, max_series=20_000, now_ms=lambda: self.source.now)
+        self.totals.load(self.ledger.series())
+        self.self_metrics = SelfMetrics(version="test", now_ms=lambda: self.source.now)
+        self.watch = Watch(
+            self.spec,
+            source=self.source,
+            ledger=self.ledger,
+            totals=self.totals,
+            self_metrics=self.self_metrics,
+            rules=shipped_rules(),
+            recorder=Recorder(
+                wants=lambda _status, _cause: True,
+                admit=self.totals.admit,
+                labelling=Labelling(),
+                span_options=SpanOptions() if self._spans else None,
+            ),
+            ticks=lambda: self.source.now / 1000,
+            stopping=lambda: False,
+        )
+
+    def poll(self) -> PollOutcome:
+        return self.watch.poll()
+
+    def die(self) -> None:
+        """`kill -9`: what is not committed is gone."""
+        self.ledger.close()
+        self.born()
+
+    def failures(self) -> Counter[tuple[str, ...]]:
+        """What the ledger counted: (method, resource, status, cause)."""
+        return Counter(
+            {
+                row.key.labels[3:]: row.value
+                for row in self.ledger.series()
+                if row.key.metric == "aws_apigateway_failed_requests_total"
+            }
+        )
+
+    def totals_by_status(self) -> Counter[str]:
+        """All requests counted, by status."""
+        counts: Counter[str] = Counter()
+        for row in self.ledger.series():
+            if row.key.metric == "aws_apigateway_requests_total":
+                counts[row.key.labels[5]] += row.value
+        return counts
+
+    def settled(self) -> dict[str, float]:
+        """Why requests were settled, in this life."""
+        return {
+            sample.labels["reason"]: sample.value
+            for metric in self.self_metrics.registry.collect()
+            for sample in metric.samples
+            if sample.name == "aws_apigateway_exporter_requests_settled_total"
+        }
+
+
+def live(
+    life: Life,
+    rng: random.Random,
+    *,
+    until_ms: int,
+    step_ms: int = 20_000,
+    crash: float = 0.0,
+    gaps: float = 0.0,
+) -> None:
+    """Poll every `step_ms` until `until_ms`; with probability `crash` die at a random page or right after a poll."""
+    source = life.source
+    while source.now < until_ms:
+        source.now += step_ms if rng.random() >= gaps else rng.randrange(step_ms, 20 * step_ms)
+        dies = rng.random() < crash
+        if dies and rng.random() < 0.6:
+            last = source.pages_given + rng.randrange(0, 4)
+            plain = source.fault
+            source.fault = lambda group, page, last=last, plain=plain: Crash() if page >= last else plain(group, page)
+            try:
+                life.poll()
+            except Crash:
+                pass
+            source.fault = plain
+        else:
+            life.poll()
+        if dies:
+            life.die()
+
+
+def unavailable(group: LogGroup) -> SourceError:
+    return Unavailable(group, "throttled", "Rate exceeded")
+
+
+def denied(group: LogGroup) -> SourceError:
+    return GroupUnreadable(group, "denied", "AccessDeniedException")
+
+
+def broken(group: LogGroup) -> SourceError:
+    return ListingBroken(group, "token", "a token came back twice")
+
+
+def scratch() -> tempfile.TemporaryDirectory[str]:
+    """A directory for a ledger where a commit costs no disk."""
+    return tempfile.TemporaryDirectory(dir="/dev/shm" if Path("/dev/shm").is_dir() else None)

@@ -78,6 +78,8 @@ class _Shape(NamedTuple):
     head: str = ""
     """A pattern that stands before its characters."""
     longest: int = 2048
+    quoted: bool = False
+    """Whether the value brings double quotes of its own."""
 
 
 _SLASH = "(?=/)"
@@ -142,6 +144,7 @@ _SHAPES = {
     "path": _Shape(chars=r"\S", head=_SLASH),
     "resourcePath": _Shape(chars=r"\S", head=_SLASH),
     "routeKey": _Shape(chars=r"\S", head="(?:[A-Z]{1,16} (?=/))?"),
+    "error.messageString": _Shape(quoted=True),
     "identity.sourceIp": _Shape(chars="0-9A-Fa-f:.", longest=64),
     "identity.accountId": _Shape(exact="[0-9]{12}", chars="0-9", longest=16),
     **dict.fromkeys(_NUMBERS.split(), _NUMBER),
@@ -218,6 +221,8 @@ def _value(variable: Variable, follower: Piece | None, *, exactly: bool) -> _Val
     if shape.chars is None:
         if follower is None:
             return _Value(".*+")
+        if shape.quoted:
+            return _Value('".*?"|[^"]*?', lazy=True)
         return _Value(".*?", lazy=True, undecided=not _parts(follower, shape))
     if follower is None or follower[0] not in _members(shape.chars):
         return _Value(_run(shape, "+"))

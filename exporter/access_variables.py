@@ -108,7 +108,6 @@ for _name in _IDENTITY:
 _SQUEEZED["principalid"] = "authorizer.principalId"
 
 _WEAK = {
-    "error": "error.message",
     "message": "error.message",
     "id": "requestId",
     "time": "requestTime",
@@ -119,6 +118,9 @@ _WEAK = {
     "bytes": "responseLength",
 }
 """Names that could mean anything: believed only where nothing better names the variable."""
+_WEAKEST = {"error": "error.message"}
+"""Beside a `message`, it is rather the type of the error."""
+_FIRST_WEAK_RANK = 4
 
 _PREFIX = re.compile(r"(?:\$?context\.)+", re.IGNORECASE)
 
@@ -128,11 +130,17 @@ def _bare(path: str) -> str:
 
 
 def _guesses(path: str) -> tuple[str | None, ...]:
-    """What a key could mean, the surest first: the name itself, its dots written otherwise, a name like it, a guess."""
+    """What a key could mean, the surest first: the name itself, its dots written otherwise, a name like it, guesses."""
     name = _bare(path)
     dotted = _SEPARATORS.sub(".", name).lower()
     squeezed = dotted.replace(".", "")
-    return name if name in VARIABLES else None, _DOTTED.get(dotted), _SQUEEZED.get(squeezed), _WEAK.get(squeezed)
+    return (
+        name if name in VARIABLES else None,
+        _DOTTED.get(dotted),
+        _SQUEEZED.get(squeezed),
+        _WEAK.get(squeezed),
+        _WEAKEST.get(squeezed),
+    )
 
 
 def variables_of(paths: Iterable[str], known: Mapping[str, str] | None = None) -> dict[str, str]:
@@ -151,9 +159,9 @@ def variables_of(paths: Iterable[str], known: Mapping[str, str] | None = None) -
     names = {path: _bare(path) for path in paths}
     taken: set[str] = set()
     settled: set[str] = set()
-    for _, path, variable in claims:
+    for rank, path, variable in claims:
         # messageString is the message: with it, `message` must be something else.
-        twin = "error.messageString" if variable == "error.message" and path in _WEAK else variable
+        twin = "error.messageString" if variable == "error.message" and rank >= _FIRST_WEAK_RANK else variable
         if path not in settled and variable not in taken and twin not in taken:
             taken.add(variable)
             names[path] = variable
@@ -207,7 +215,7 @@ def _method_of(method: Scalar, route_key: Scalar) -> str:
 _MAX_RESOURCE = 512
 
 
-@lru_cache(maxsize=4096)
+@lru_cache(maxsize=4096)  # an API has few resources; looking one up is faster than judging it
 def _resource_of(resource_path: Scalar, route_key: Scalar) -> str:
     found = text_of(resource_path)
     if found is None:

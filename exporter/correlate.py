@@ -12,6 +12,7 @@ from dataclasses import dataclass, field, replace
 from exporter import execution_log
 from exporter.model import AccessGlance, Failure, LogEvent, LogGroup, RequestTimeline
 from exporter.settle import (
+    TRAILERS,
     AccessLine,
     ExecutionLine,
     Horizon,
@@ -141,7 +142,11 @@ class Correlator:
         if request is not None:
             self._add(request, line)
             return True
-        lines = self._pending.setdefault(request_id, {})
+        lines = self._pending.get(request_id)
+        if lines is None:
+            if text.startswith(TRAILERS):
+                return True  # of a request that ended well and was dropped
+            lines = self._pending[request_id] = {}
         lines[event.event_id] = line
         if text.startswith(_TERMINAL):
             status = execution_log.completed_status(text)
@@ -283,6 +288,9 @@ class Correlator:
         """Let go of what did not fail: its lines are complete, or so old that the rest is read again with it."""
         old_ms = horizon.state.reached_ms - horizon.timing.max_request_ms
         for request in list(self._requests()):
+            for unit in self._units(request):
+                if self._is_known(unit):  # its tombstone must not go before its lines do
+                    self._remove(unit)
             units = self._units(request)
             if not any(unit.failure is not None and self._countable(unit) for unit in units) and all(
                 unit.terminal or unit.last_ms < old_ms for unit in units
@@ -312,8 +320,14 @@ class Correlator:
             return True
         if self._has_access and self._joins_by_request_id is False and not unit.extended_ids:
             return False
+        return not self._is_known(unit)
+
+    def _is_known(self, unit: Unit) -> bool:
+        """Whether execution lines without an access line belong to a failure that is settled."""
+        if unit.access is not None:
+            return False
         extended = next(iter(unit.extended_ids), None)
-        return not any(self._known(text, extended) for text in unit.ids - unit.extended_ids)
+        return any(self._known(text, extended) for text in unit.ids - unit.extended_ids)
 
     def _claimed(self, units: list[Unit], horizon: Horizon) -> list[Unit]:
         """Let execution-only failures that are complete take the placeholder access lines they belong to."""

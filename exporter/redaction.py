@@ -42,24 +42,28 @@ _QUOTED = r'"(?:[^"\\]|\\[\s\S])*+["\\]?'
 # What follows an e-mail address's `@`; after a package's comes a version.
 _DOMAIN = r"(?!v?[\d.]++(?![\w-]))[\w-]++(?:\.[\w-]++)++"
 
-_UUID = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}", re.IGNORECASE)
+# UUIDs and X-Ray trace ids.
+_REQUEST_IDS = re.compile(
+    r"(?<![0-9a-z])(?:[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}|1-[0-9a-f]{8}-[0-9a-f]{24})(?![0-9a-z])",
+    re.IGNORECASE,
+)
 _LONG_HEX = re.compile(r"[0-9A-Fa-f]{32}")
 _KIND_RUNS = re.compile(r"[a-z]+|[A-Z]+|[0-9]+")
 
 
 def _looks_random(run: str) -> bool:
     """Whether a run of 32 or more base64 characters is a secret rather than a path or a name in camel case."""
-    run = _UUID.sub("", run)
+    run = _REQUEST_IDS.sub("", run).rstrip("=")
     if _LONG_HEX.search(run):
         return True
     digits = sum(map(run.count, "0123456789"))
-    changes = len(_KIND_RUNS.findall(run))
-    bare = run.rstrip("=")
-    if len(bare) == 40 and digits and not bare.islower() and not bare.isupper() and not ({"-", "_"} & set(bare)):
+    if len(run) == 40 and digits and not run.islower() and not run.isupper() and not ("-" in run or "_" in run):
         return True  # the shape of an AWS secret access key
-    # Names change between lower case, upper case and digits every three characters or more; random text hardly
-    # ever keeps its kind that long.
-    return len(run) >= 32 and digits >= 3 and changes >= 0.35 * len(run)
+    if len(run) < 32 or digits < 2:
+        return False
+    # Names change between lower case, upper case and digits every three characters at most; random text hardly ever
+    # keeps its kind that long.
+    return (run.isalnum() and digits >= 4) or len(_KIND_RUNS.findall(run)) >= 0.35 * len(run)
 
 
 def _cut_random(match: re.Match[str]) -> str:
@@ -141,6 +145,19 @@ def redact(text: str) -> str:
     the user of an IAM identity, the tail of masked keys, long random hex or base64, card numbers.
     Kept are UUIDs (request ids), ARNs of resources, and API Gateway's own words. Idempotent, total, linear.
     """
+    # What one kind of secret leaves behind may, next to what stood beside it, look like another.
+    for _ in range(_MAX_PASSES):
+        before = text
+        text = _cut_once(text)
+        if text == before:
+            break
+    return text
+
+
+_MAX_PASSES = 8
+
+
+def _cut_once(text: str) -> str:
     lowered = text.lower()
     for needles, pattern, replacement in _CUTS:
         for needle in needles:

@@ -13,7 +13,7 @@ from importlib import resources
 from pathlib import Path
 from types import MappingProxyType
 
-from exporter.conditions import REASON_STEPS, Facts
+from exporter.conditions.facts import REASON_STEPS, Facts
 from exporter.model import Cause, Failure, RequestTimeline, Step
 from exporter.rules_file import NO_FAILURE, Rule, RulesError, RulesFile, RuleTest
 
@@ -64,6 +64,12 @@ class RuleSet:
                 return self._failure(timeline, rule.cause, rule.name, evidence, refinable=rule.refinable)
         evidence = f"status={judged.status}" if judged.status is not None else ""
         return self._failure(timeline, UNCLASSIFIED, UNCLASSIFIED, evidence, refinable=True)
+
+    def holding(self, timeline: RequestTimeline) -> tuple[str, ...]:
+        """Every rule that holds for a failed request, by name and in order: the first one names the cause."""
+        judged = _judged(timeline)
+        facts = Facts(judged)
+        return tuple(rule.name for rule in self.rules if rule.matches(facts) is not None) if is_failure(judged) else ()
 
     def _failure(self, timeline: RequestTimeline, cause: str, rule: str, evidence: str, *, refinable: bool) -> Failure:
         return Failure(

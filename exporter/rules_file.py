@@ -148,8 +148,9 @@ class RulesFile:
             try:
                 matches = compile_condition(entry.get("when"), ("when",))
             except ConditionError as error:
-                at = next((part.line for part in reversed(error.path) if isinstance(part, _Key)), _line(entry, "when"))
-                self.mistake(at, f"{where}: {'.'.join(error.path)}: {error.message}")
+                for path, message in error.mistakes:
+                    at = next((part.line for part in reversed(path) if isinstance(part, _Key)), _line(entry, "when"))
+                    self.mistake(at, f"{where}: {'.'.join(path)}: {message}")
                 continue
             rules.append(Rule(name=name, cause=cause, refinable=refinable is True, matches=matches))
         self._check_tests(causes)
@@ -226,17 +227,18 @@ class RulesFile:
         return ""
 
     def _parse(self, text: str) -> object:
-        loader = _Loader(text)
         try:
-            node = loader.get_single_node()
-            return self._plain(loader, node) if node is not None else None
+            loader = _Loader(text)
+            try:
+                node = loader.get_single_node()
+                return self._plain(loader, node) if node is not None else None
+            finally:
+                loader.dispose()
         except (yaml.YAMLError, ValueError, RecursionError) as error:
             mark = getattr(error, "problem_mark", None)
-            problem = getattr(error, "problem", None) or "nested too deeply, or a value that YAML cannot read"
+            problem = getattr(error, "problem", None) or "a character, a value or a depth that YAML cannot take"
             self.mistake(mark.line + 1 if mark is not None else 1, f"not YAML: {problem}")
             return None
-        finally:
-            loader.dispose()
 
     def _plain(self, loader: _Loader, node: yaml.Node) -> object:
         if isinstance(node, yaml.MappingNode):

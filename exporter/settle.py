@@ -16,9 +16,13 @@ from exporter.tombstones import PLACEHOLDER_REQUEST_IDS, joinable_ids
 from exporter.windows import MINUTE_MS, ReadState, Timing
 
 _EVENT_ID_DIGITS = 56
-_BATCH_BITS = 144
+_BATCH_BITS, _INDEX_BITS = 144, 16
+_EARLY_MS = 1_000
+"""How much before its access line's time an execution line may lie: both clocks are AWS's, rounded."""
+_LINK_DELAY_MS = 10_000
+"""How long after its arrival a request's first execution line may be written (a web ACL, a slow authorizer)."""
 _LINK = "Extended Request Id: "
-_TRAILERS = ("AWS Integration Endpoint RequestId", "X-ray Tracing ID")
+TRAILERS = ("AWS Integration Endpoint RequestId", "X-ray Tracing ID")
 """Printed after the terminal line (messages.md 1)."""
 
 
@@ -152,46 +156,89 @@ def _is_one_request(line: AccessLine, segments: Sequence[tuple[ExecutionLine, ..
     if line.glance.extended_request_id is not None:
         extended.add(line.glance.extended_request_id)
     ends = [status for segment in segments if (status := _status(segment)) is not None]
-    if len(extended) > 1 or len(ends) > 1:
+    if len(extended) > 1 or len(ends) > 1 or not all(_fits_in_time(line, segment) for segment in segments):
         return False
     # A success whose id also ended badly elsewhere: two requests, one of them still without its access line.
     status = line.glance.status
     return not (ends and status is not None and status < 400 and status != ends[0])
 
 
-def segments_of(lines: Iterable[ExecutionLine]) -> list[tuple[ExecutionLine, ...]]:
-    """Cut execution lines that share a request id into requests, in order of time.
+def _fits_in_time(line: AccessLine, segment: Sequence[ExecutionLine]) -> bool:
+    """Whether a segment may be of a request that arrived with `line`, by time alone.
 
-    API Gateway writes all lines of a request in one batch, in order; so in order of batch and position a new request
-    begins at its `Extended Request Id` line, or after a terminal line at anything but that line's trailers.
+    Its first line (at INFO, the one with the extended id) is written at arrival; at ERROR level there are only the
+    last ones.
     """
-    segments: list[list[ExecutionLine]] = []
-    ended = linked = False
+    after_ms = segment[0].event.at_ms - line.event.at_ms
+    return after_ms >= -_EARLY_MS and (after_ms <= _LINK_DELAY_MS or not segment[0].text.startswith(_LINK))
+
+
+def segments_of(lines: Iterable[ExecutionLine]) -> list[tuple[ExecutionLine, ...]]:
+    """Cut execution lines that share a request id into requests, each in order of time, the earliest first.
+
+    API Gateway writes the lines of a request in one batch, in order, several requests to a batch: a new one begins
+    with a batch, at an `Extended Request Id` line, or after a terminal line at anything but that line's trailers.
+    """
+    cuts: list[_Segment] = []
+    batch = -1
     for line in sorted(lines, key=_batch_order):
+        order = _batch_order(line)
         link = line.text.startswith(_LINK)
-        if not segments or (link and linked) or (ended and (link or not line.text.startswith(_TRAILERS))):
-            segments.append([])
-            ended = linked = False
-        segments[-1].append(line)
-        linked = linked or link
-        ended = ended or execution_log.completed_status(line.text) is not None
-    return sorted((tuple(segment) for segment in _rejoined(segments)), key=lambda segment: segment[0].event.at_ms)
+        last = cuts[-1] if cuts else None
+        if (
+            last is None
+            or order[0] != batch
+            or (link and last.links)
+            or (last.ends and (link or not line.text.startswith(TRAILERS)))
+        ):
+            last = _Segment()
+            cuts.append(last)
+        batch = order[0]
+        last.add(line)
+    return [tuple(segment.in_order()) for segment in _rejoined(cuts)]
 
 
-def _rejoined(segments: list[list[ExecutionLine]]) -> list[list[ExecutionLine]]:
-    # One request delivered in two batches falls into two segments. A segment without both a beginning and an end is
-    # a part; it belongs to the one other segment when there is just one.
-    if len(segments) == 2:
-        whole = [
-            sum(line.text.startswith(_LINK) for line in segment) == 1
-            and any(execution_log.completed_status(line.text) is not None for line in segment)
-            for segment in segments
-        ]
-        links = sum(line.text.startswith(_LINK) for segment in segments for line in segment)
-        ends = sum(execution_log.completed_status(line.text) is not None for segment in segments for line in segment)
-        if not all(whole) and links <= 1 and ends <= 1:
-            return [sorted([*segments[0], *segments[1]], key=lambda line: (line.event.at_ms, _batch_order(line)))]
-    return [sorted(segment, key=lambda line: (line.event.at_ms, _batch_order(line))) for segment in segments]
+class _Segment:
+    """Lines of one request, or of a part of it that came in a batch of its own."""
+
+    def __init__(self) -> None:
+        self.lines: list[ExecutionLine] = []
+        self.links = 0
+        self.ends = 0
+        self.first_ms = self.last_ms = 0
+
+    def add(self, line: ExecutionLine) -> None:
+        at_ms = line.event.at_ms
+        self.first_ms = min(self.first_ms, at_ms) if self.lines else at_ms
+        self.last_ms = max(self.last_ms, at_ms)
+        self.lines.append(line)
+        self.links += line.text.startswith(_LINK)
+        self.ends += execution_log.completed_status(line.text) is not None
+
+    def in_order(self) -> list[ExecutionLine]:
+        return sorted(self.lines, key=lambda line: (line.event.at_ms, _batch_order(line)))
+
+    def may_be_part_of(self, other: "_Segment") -> bool:
+        """Whether this, without a beginning, can belong to `other`: one beginning, one end, in order of time."""
+        if self.links or self.ends + other.ends > 1:
+            return False
+        if other.links:
+            return other.first_ms <= self.first_ms and not (other.ends and self.first_ms > other.last_ms + _EARLY_MS)
+        # At ERROR level a request has only its last lines, all written at its end.
+        return abs(other.last_ms - self.first_ms) <= _EARLY_MS
+
+
+def _rejoined(cuts: list[_Segment]) -> list[_Segment]:
+    """Put requests that were delivered in several batches together again."""
+    whole = sorted(cuts, key=lambda segment: segment.first_ms)
+    for part in list(whole):
+        owners = [other for other in whole if other is not part and part.may_be_part_of(other)]
+        if owners:
+            owner = min(owners, key=lambda other: abs(part.first_ms - other.first_ms))
+            for line in part.lines:
+                owner.add(line)
+            whole.remove(part)
+    return sorted(whole, key=lambda segment: segment.first_ms)
 
 
 def _paired(
@@ -200,7 +247,7 @@ def _paired(
     """Give each segment to the access line it fits: by extended id, else by status and nearness in time."""
     fits: list[tuple[int, int, int]] = []
     for number, segment in enumerate(segments):
-        extended, status, first_ms = _extended(segment), _status(segment), segment[0].event.at_ms
+        extended, status = _extended(segment), _status(segment)
         for index, line in enumerate(lines):
             own = line.glance.extended_request_id
             if extended is not None and own is not None:
@@ -209,8 +256,8 @@ def _paired(
                 continue
             if status is not None and line.glance.status is not None and status != line.glance.status:
                 continue
-            if line.event.at_ms <= first_ms + 1_000:
-                fits.append((abs(first_ms - line.event.at_ms), number, index))
+            if _fits_in_time(line, segment):
+                fits.append((abs(segment[0].event.at_ms - line.event.at_ms), number, index))
     shares: list[list[tuple[ExecutionLine, ...]]] = [[] for _ in lines]
     owned: set[int] = set()
     ended: set[int] = set()
@@ -291,9 +338,9 @@ def _status(segment: Sequence[ExecutionLine]) -> int | None:
 
 
 def _batch_order(line: ExecutionLine) -> tuple[int, int]:
-    """Ingestion, batch and position in it (aws.md 1.1); elsewhere ingestion and the id as it is."""
+    """Batch and position of an event (aws.md 1.1); elsewhere its ingestion and the id as it is."""
     text = line.event.event_id
     number = int(text) if text.isascii() and text.isdigit() and len(text) <= _EVENT_ID_DIGITS else 0
     if len(text) == _EVENT_ID_DIGITS:
-        return 0, number & ((1 << _BATCH_BITS) - 1)
+        return divmod(number & ((1 << _BATCH_BITS) - 1), 1 << _INDEX_BITS)
     return line.event.ingested_at_ms, number or line.event.at_ms

@@ -100,7 +100,12 @@ def decode_spans(body: bytes) -> list[ReceivedSpan]:
 class OtlpReceiver:
     """The receiver. `spans` are those it took; `requests` are all it saw."""
 
-    def __init__(self, port: int = 0, tls: ssl.SSLContext | None = None) -> None:
+    def __init__(
+        self,
+        port: int = 0,
+        tls: ssl.SSLContext | None = None,
+        decode: Callable[[bytes], list[ReceivedSpan]] = decode_spans,
+    ) -> None:
         self.spans: list[ReceivedSpan] = []
         self.requests: list[ReceivedRequest] = []
         self.poison: Callable[[ReceivedSpan], bool] = lambda span: False
@@ -112,6 +117,7 @@ class OtlpReceiver:
         self.always: Answer | None = None
         """What to answer every request, as long as it is set."""
         self.on_span: Callable[[ReceivedSpan], None] = lambda span: None
+        self._decode = decode
         self._lock = threading.Lock()
         self._server = _Server(("127.0.0.1", port), _Handler)
         self._server.receiver = self
@@ -140,7 +146,7 @@ class OtlpReceiver:
         spans: list[ReceivedSpan] = []
         try:
             plain = gzip.decompress(body) if headers.get("content-encoding") == "gzip" else body
-            spans = decode_spans(plain)
+            spans = self._decode(plain)
         except (OSError, EOFError, DecodeError):
             answer = Answer(status=400, body=b"this is no ExportTraceServiceRequest")
         else:
@@ -188,7 +194,9 @@ class _Handler(BaseHTTPRequestHandler):
         if answer.delay_s:
             time.sleep(answer.delay_s)  # a receiver that is slow is slow in real time
         try:
-            self.send_response(answer.status)
+            self.send_response_only(answer.status)
+            if "date" not in answer.headers:
+                self.send_header("date", self.date_time_string())
             for name, value in answer.headers.items():
                 self.send_header(name, value)
             self.send_header("content-type", "application/x-protobuf")

@@ -280,6 +280,8 @@ def test_message_is_the_error_message_only_where_nothing_better_is():
     found = record('{"requestId":"abcd","message":"access log","error":{"messageString":"Forbidden"}}')
     assert found.error_message == "Forbidden"
     assert found.fields["message"] == "access log"
+    assert record('{"Message":"Forbidden","requestId":"abcd","error":"ACCESS_DENIED"}').error_message == "Forbidden"
+    assert record('{"requestId":"abcd","error":"Forbidden"}').error_message == "Forbidden"
 
 
 @pytest.mark.parametrize(
@@ -556,6 +558,8 @@ def own_line(form):
         '{"id":"$context.requestId","s":"$context.status",}',
         "<r><i>$context.requestId</i><m>$context.error.message</m><u>$context.identity.userAgent</u></r>",
         "$context.requestId $context.identity.userAgent $context.status",
+        "$context.error.messageString $context.identity.userAgent | $context.requestId",
+        '"$context.error.messageString" "$context.identity.userAgent" $context.requestId',
         "$context.extendedRequestId|$context.requestId|$context.apiId|$context.stage|$context.xrayTraceId",
     ],
 )  # fmt: skip

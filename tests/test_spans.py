@@ -757,7 +757,7 @@ def timelines(draw):
     return RequestTimeline(api=ORDERS, access=access, steps=steps, request_id=request_id)
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=150, deadline=None)
 @given(
     timelines(),
     st.sampled_from(

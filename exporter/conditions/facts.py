@@ -1,42 +1,23 @@
-"""What a rule can ask: the facts of a request, and conditions over them compiled into plain callables.
+"""The facts of a request: what a rule can ask about.
 
-A fact has a name, a kind and a reader; it reads only what API Gateway itself composed: its reason lines, its status
-lines, its `$context` variables. No fact shows a header or a body that it merely dumped, because a caller writes those.
-Conditions are compiled once; asking one costs a few comparisons, and a regular expression runs in linear time
-(RE2: no backtracking, so no pattern and no log line can make it hang). Nothing here knows a file, YAML or a cause.
+A fact has a name, a kind and a reader. It reads only what API Gateway itself composed: its reason lines, its status
+lines, its `$context` variables. No fact shows a header or a body that the gateway merely dumped, because a caller
+writes those. What follows from a fact is not decided here.
 """
 
-import difflib
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-
-import re2  # type: ignore[import-untyped]
 
 from exporter.model import UNKNOWN, ExecutionStep, PhaseOutcome, RequestTimeline, Step
 from exporter.redaction import redact
 
 Value = str | int
-Proof = tuple[tuple["Fact", Value], ...]
-"""The facts and values by which a condition held."""
-Matcher = Callable[["Facts"], Proof | None]
 
 REASON_STEPS = frozenset({Step.REASON, Step.API_KEY})
 """The steps whose text is the gateway's own account of why it refused or failed."""
 
 _LAMBDA_PROXY_5XX = frozenset({502, 504})
 """Statuses that the gateway makes of a bad or missing answer, also when the Lambda service itself answered 200."""
-
-
-class ConditionError(Exception):
-    """A condition that says nothing or something impossible. `path` leads to the key at fault."""
-
-    def __init__(self, path: tuple[str, ...], message: str) -> None:
-        super().__init__(message)
-        self.path = path
-        self.message = message
-
-
-# ---------------------------------------------------------------------------------------------------------- the facts
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
@@ -214,7 +195,7 @@ _NOT_LOGGED = PhaseOutcome()
 _ALL: tuple[Fact, ...] = (
     Fact(
         name="reason",
-        help="the gateway's own words on why: the execution log's reason lines, without any the access log's "
+        help="the gateway's own words on why: the execution log's reason lines or, without any, the access log's "
         "`integration.error` (`integrationErrorMessage`)",
         numeric=False,
         read=_reasons,
@@ -235,11 +216,12 @@ _ALL: tuple[Fact, ...] = (
         cite=_cite_made_by,
     ),
     _number("status", "what the caller got", lambda t: _numbers(t.status)),
-    _text(
-        "error_message",
-        "`error.message`",
-        lambda t: _texts(t.access.error_message if t.access else None),
-        "error.message",
+    Fact(
+        name="error_message",
+        help="`error.message`, and the reason lines, which now and then say the same",
+        numeric=False,
+        read=_error_messages,
+        cite=_cite_error_message,
     ),
     _text(
         "validation_error",
@@ -251,7 +233,7 @@ _ALL: tuple[Fact, ...] = (
     *_phase_facts("authenticate", "the check of credentials"),
     *_phase_facts("authorizer", "the Lambda, JWT or Cognito authorizer"),
     *_phase_facts("authorize", "the decision of the policies"),
-    *_phase_facts("integration", "what the backend answered (Lambda proxy: the function's `statusCode`)"),
+    *_phase_facts("integration", "the backend (behind a Lambda proxy the function and its `statusCode`)"),
     _number(
         "integration_service_status",
         "`integration.integrationStatus`: the Lambda *service*'s status, 200 even when the function threw",
@@ -299,182 +281,11 @@ _ALL: tuple[Fact, ...] = (
 FACTS: Mapping[str, Fact] = {fact.name: fact for fact in _ALL}
 """Every fact by name. Beside these, `context.<variable>` asks any `$context` variable of the access line."""
 
-_VARIABLE_PREFIX = "context."
-_WORDS = ("any", "all", "not")
 
+def context_variable(variable: str) -> Fact:
+    """The fact that is a `$context` variable of the access line, as logged."""
 
-def fact_named(name: str, path: tuple[str, ...]) -> Fact:
-    """The fact of that name. Raises `ConditionError` naming the nearest one."""
-    if name in FACTS:
-        return FACTS[name]
-    variable = name.removeprefix(_VARIABLE_PREFIX)
-    if name.startswith(_VARIABLE_PREFIX) and variable:
+    def read(timeline: RequestTimeline) -> tuple[Value, ...]:
+        return _texts(timeline.access.fields.get(variable) if timeline.access is not None else None)
 
-        def read(timeline: RequestTimeline) -> tuple[Value, ...]:
-            return _texts(timeline.access.fields.get(variable) if timeline.access is not None else None)
-
-        return _text(name, f"`$context.{variable}`", read, variable)
-    raise ConditionError(path, f"unknown fact `{name}`{nearest(name, (*FACTS, *_WORDS))}")
-
-
-def nearest(name: str, known: Iterable[str]) -> str:
-    """A hint that names what was probably meant, or nothing."""
-    close = difflib.get_close_matches(name, list(known), n=1, cutoff=0.5)
-    return f"; did you mean `{close[0]}`?" if close else ""
-
-
-# --------------------------------------------------------------------------------------------------------- conditions
-
-
-def compile_condition(when: object, path: tuple[str, ...]) -> Matcher:
-    """A mapping of facts (and `any`, `all`, `not`), all of which must hold. Raises `ConditionError`."""
-    if not isinstance(when, dict) or not when:
-        raise ConditionError(path, "a condition is a mapping of facts, for example `status: 5xx`")
-    parts = [_part(str(key), asked, (*path, key)) for key, asked in when.items()]
-    return parts[0] if len(parts) == 1 else _all_of(parts)
-
-
-def _part(key: str, asked: object, path: tuple[str, ...]) -> Matcher:
-    if key == "not":
-        return _none_of(compile_condition(asked, path))
-    if key in ("any", "all"):
-        if not isinstance(asked, list) or not asked:
-            raise ConditionError(path, f"`{key}` takes a list of conditions")
-        parts = [compile_condition(item, path) for item in asked]
-        return _any_of(parts) if key == "any" else _all_of(parts)
-    fact = fact_named(key, path)
-    if not isinstance(asked, dict):
-        return _holds(fact, _test("in" if isinstance(asked, list) else "equals", asked, fact, path))
-    if not asked:
-        raise ConditionError(path, f"`{key}` asks nothing")
-    presence = [_presence(fact, value, (*path, op)) for op, value in asked.items() if op == "present"]
-    tests = [_test(str(op), value, fact, (*path, op)) for op, value in asked.items() if op != "present"]
-    return _all_of(presence + ([_holds(fact, *tests)] if tests else []))
-
-
-def _holds(fact: Fact, *tests: Callable[[Value], object]) -> Matcher:
-    """One and the same value passes every test."""
-
-    def match(facts: Facts) -> Proof | None:
-        for value in facts[fact]:
-            if all(test(value) for test in tests):
-                return ((fact, value),)
-        return None
-
-    def match_one(facts: Facts) -> Proof | None:
-        for value in facts[fact]:
-            if test(value):
-                return ((fact, value),)
-        return None
-
-    test = tests[0]
-    return match_one if len(tests) == 1 else match
-
-
-def _presence(fact: Fact, wanted: object, path: tuple[str, ...]) -> Matcher:
-    if not isinstance(wanted, bool):
-        raise ConditionError(path, "`present` is true or false")
-
-    def match(facts: Facts) -> Proof | None:
-        values = facts[fact]
-        if bool(values) is not wanted:
-            return None
-        return tuple((fact, value) for value in values[:1])
-
-    return match
-
-
-def _all_of(parts: list[Matcher]) -> Matcher:
-    def match(facts: Facts) -> Proof | None:
-        proof: Proof = ()
-        for part in parts:
-            found = part(facts)
-            if found is None:
-                return None
-            proof += found
-        return proof
-
-    return match
-
-
-def _any_of(parts: list[Matcher]) -> Matcher:
-    def match(facts: Facts) -> Proof | None:
-        for part in parts:
-            found = part(facts)
-            if found is not None:
-                return found
-        return None
-
-    return match
-
-
-def _none_of(part: Matcher) -> Matcher:
-    return lambda facts: () if part(facts) is None else None
-
-
-_TEXT_TESTS = ("equals", "in", "prefix", "suffix", "contains", "regex", "present")
-_NUMBER_TESTS = ("equals", "in", "at_least", "at_most", "present")
-
-
-def _test(op: str, asked: object, fact: Fact, path: tuple[str, ...]) -> Callable[[Value], object]:
-    known = _NUMBER_TESTS if fact.numeric else _TEXT_TESTS
-    if op not in known:
-        kind = "number" if fact.numeric else "text"
-        raise ConditionError(
-            path, f"`{fact.name}` is a {kind}: `{op}` is none of {', '.join(known)}{nearest(op, known)}"
-        )
-    return _number_test(op, asked, path) if fact.numeric else _text_test(op, asked, path)
-
-
-def _number_test(op: str, asked: object, path: tuple[str, ...]) -> Callable[[Value], object]:
-    if op in ("at_least", "at_most"):
-        if not isinstance(asked, int) or isinstance(asked, bool):
-            raise ConditionError(path, f"`{op}` takes a whole number")
-        bound = asked
-        return (lambda value: int(value) >= bound) if op == "at_least" else (lambda value: int(value) <= bound)
-    wanted: set[Value] = set()
-    for item in asked if isinstance(asked, list) else [asked]:
-        if isinstance(item, str) and len(item) == 3 and item[0] in "12345" and item[1:] == "xx":
-            wanted.update(range(int(item[0]) * 100, int(item[0]) * 100 + 100))
-        elif isinstance(item, int) and not isinstance(item, bool):
-            wanted.add(item)
-        else:
-            raise ConditionError(path, f"`{item}` is neither a whole number nor a class such as `5xx`")
-    if not wanted:
-        raise ConditionError(path, "an empty list never matches")
-    return frozenset(wanted).__contains__
-
-
-def _text_test(op: str, asked: object, path: tuple[str, ...]) -> Callable[[Value], object]:
-    items = asked if isinstance(asked, list) else [asked]
-    texts = [item for item in items if isinstance(item, str) and item]
-    if len(texts) != len(items):
-        raise ConditionError(path, f"`{op}` takes text (in quotes where it looks like something else), or a list of it")
-    if not texts:
-        raise ConditionError(path, "an empty list never matches")
-    if op in ("equals", "in"):
-        return frozenset(map(folded, texts)).__contains__
-    if op == "prefix":
-        starts = tuple(texts)
-        return lambda value: str(value).startswith(starts)
-    if op == "suffix":
-        ends = tuple(texts)
-        return lambda value: str(value).endswith(ends)
-    if op == "contains":
-        return lambda value: any(text in str(value) for text in texts)
-    return _regex_test(texts, path)
-
-
-def _regex_test(patterns: list[str], path: tuple[str, ...]) -> Callable[[Value], object]:
-    options = re2.Options()
-    options.log_errors = False
-    for pattern in patterns:
-        try:
-            re2.compile(pattern, options=options)
-        except re2.error as error:
-            shown = error.args[0].decode() if isinstance(error.args[0], bytes) else error.args[0]
-            raise ConditionError(
-                path, f"`{pattern}` is no regular expression of RE2 (no look-around, no back-references): {shown}"
-            ) from None
-    search = re2.compile("|".join(f"(?:{pattern})" for pattern in patterns), options=options).search
-    return lambda value: search(str(value))
+    return _text(f"context.{variable}", f"`$context.{variable}`", read, variable)

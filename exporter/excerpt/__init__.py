@@ -6,15 +6,17 @@ hours) is elsewhere. Total: any text gives an answer, never an exception.
 """
 
 import re
+from collections import defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 from exporter.access_log import access_parser
 from exporter.excerpt.unwrapping import is_execution, unwrap
+from exporter.excerpt.verdict import Verdict, render_json, render_text, verdict
 from exporter.execution_log import PLACEHOLDER_IDS, parse
 from exporter.model import AccessRecord, Api, ExecutionStep, RequestTimeline, Step
 
-__all__ = ["Excerpt", "read_excerpt"]
+__all__ = ["Excerpt", "Verdict", "read_excerpt", "render_json", "render_text", "verdict"]
 
 _ID_IN_TEXT = re.compile(
     r"(?:Execution log for request|Starting execution for request:|Verifying Usage Plan for request:"
@@ -36,6 +38,9 @@ class Excerpt:
     """Failed or not, in the order of their first lines."""
     unreadable: int
     """Lines that are none of API Gateway's, or that no parser could read."""
+
+    def __iter__(self) -> Iterator[RequestTimeline]:
+        return iter(self.requests)
 
 
 def read_excerpt(text: str, *, access_format: str = "auto") -> Excerpt:
@@ -136,25 +141,34 @@ class _Joining:
     def requests(self) -> Iterator[RequestTimeline]:
         """Every request, in the order of their first lines."""
         self._name_the_nameless()
-        free = list(self._executions)
-        lines_of: dict[int, _Lines | None] = {}
+        named: dict[str | None, list[_Lines]] = defaultdict(list)
+        for lines in self._executions:
+            for name in _named_by(lines):
+                named[name].append(lines)
+        lines_of: dict[int, _Lines] = {}
+        taken: set[int] = set()
         for wanted in (_same_end, _any_end):  # several requests may have one id: the status tells them apart
             for order, record in self._accesses:
-                if lines_of.get(order) is None:
-                    lines_of[order] = next(
-                        (lines for lines in free if _joins(record, lines) and wanted(record, lines)), None
-                    )
-                    free = [lines for lines in free if lines is not lines_of[order]]
-        joined = [(lines.order, _timeline(None, lines)) for lines in free]
+                found = (
+                    lines
+                    for name in _ids_of(record)
+                    for lines in named.get(name, ())
+                    if lines.order not in taken and wanted(record, lines)
+                )
+                if order not in lines_of and (lines := next(found, None)) is not None:
+                    lines_of[order] = lines
+                    taken.add(lines.order)
+        joined = [(lines.order, _timeline(None, lines)) for lines in self._executions if lines.order not in taken]
         for order, record in self._accesses:
-            lines = lines_of[order]
-            joined.append((min(order, lines.order) if lines is not None else order, _timeline(record, lines)))
+            joined_lines = lines_of.get(order)
+            first = order if joined_lines is None else min(order, joined_lines.order)
+            joined.append((first, _timeline(record, joined_lines)))
         return (timeline for _, timeline in sorted(joined, key=lambda item: item[0]))
 
 
-def _joins(record: AccessRecord, lines: _Lines) -> bool:
-    """Whether an access line and execution lines share an id, the request's or the extended one."""
-    return bool(({record.glance.request_id, record.glance.extended_request_id} - _NO_IDS) & _named_by(lines))
+def _ids_of(record: AccessRecord) -> list[str | None]:
+    """The ids by which execution lines may be an access line's: the request's, then the extended one."""
+    return [name for name in (record.glance.request_id, record.glance.extended_request_id) if name not in _NO_IDS]
 
 
 def _same_end(record: AccessRecord, lines: _Lines) -> bool:

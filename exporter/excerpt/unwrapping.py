@@ -40,6 +40,8 @@ _FENCE = re.compile(r"(?:```+|~~~+)\s*\w*")
 _MONTHS = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
 _ELISION = re.compile(r",\s{0,8}(?:…|\.\.\.)(?=\s{0,8}[}\]])")
 """What people leave in the place of the fields that they do not show."""
+_LONG_ENOUGH = 32_768
+"""Characters after which a line that goes on and on tells nothing more."""
 _BRACKETS = frozenset("{}[](),; ")
 _ENVELOPE = frozenset({"timestamp", "message", "id", "eventid", "ingestiontime", "log", "ptr"}) | frozenset(
     {"loggroup", "loggroupname", "logstream", "logstreamname"}
@@ -284,6 +286,8 @@ class _Walk:
 
     def _continue(self, raw: str) -> None:
         last = self._lines[-1]
+        if len(last.message) > _LONG_ENOUGH:
+            return
         self._lines[-1] = last._replace(message=f"{last.message}\n{raw.rstrip()}")
 
     def _add_if_line(self, text: str, at_ms: int | None = None) -> bool:

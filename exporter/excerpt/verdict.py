@@ -43,8 +43,14 @@ def verdict(timeline: RequestTimeline, failure: Failure | None) -> Verdict:
     )
 
 
-def render_text(judged: Verdict) -> str:
-    """The verdict in a few lines, without one at the end."""
+def render_json(timeline: RequestTimeline, failure: Failure | None) -> str:
+    """The verdict as one line of JSON."""
+    return msgspec.json.encode(verdict(timeline, failure)).decode()
+
+
+def render_text(timeline: RequestTimeline, failure: Failure | None) -> str:
+    """The verdict in a few lines for people; no line break at its end."""
+    judged = verdict(timeline, failure)
     status = judged.status if judged.status is not None else "no status"
     head = f"{judged.request_id or '(no request id)'}  {status}"
     route = " ".join(

@@ -8,7 +8,7 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from functools import lru_cache
 
-from exporter.model import UNKNOWN, AccessGlance, AccessRecord, LogEvent, PhaseOutcome, Unreadable
+from exporter.model import GATEWAY_ERRORS, UNKNOWN, AccessGlance, AccessRecord, LogEvent, PhaseOutcome, Unreadable
 
 Scalar = str | int | float | bool | None
 """A value as a JSON line may carry it; every other format gives text."""
@@ -53,6 +53,8 @@ GLANCE_VARIABLES = (
     "integrationLatency",
     "integration.latency",
     "error.responseType",
+    "integration.error",
+    "integrationErrorMessage",
 )
 """What `glance_from` takes, in its order."""
 
@@ -86,6 +88,10 @@ _SQUEEZED = {
             "responseLatency": "latencyms responselatencyms requestlatency totallatency responsetime responsetimems",
             "integrationLatency": "integrationlatencyms backendlatency integrationresponselatency",
             "integration.error": "integrationerrorstring",
+            "integration.status": "functionresponsestatus",
+            "integration.integrationStatus": "integrationservicestatus",
+            "authorize.status": "authorizeresultstatus",
+            "authorizer.status": "authorizerservicestatus",
             "error.message": "errormsg",
             "error.messageString": "errorstring",
             "error.responseType": "responsetype errortype gatewayresponsetype",
@@ -251,6 +257,8 @@ def glance_from(values: Sequence[Scalar]) -> AccessGlance | Unreadable:
         integration_latency,
         integration_latency_dotted,
         response_type,
+        integration_error,
+        integration_error_message,
     ) = values
     code = _status_of(status)
     if type(request_id) is not str or len(request_id) <= _LONGEST_ABSENT:
@@ -276,7 +284,13 @@ def glance_from(values: Sequence[Scalar]) -> AccessGlance | Unreadable:
         latency_ms=latency_ms if latency_ms != _UNREAD else _ms_of(latency),
         integration_latency_ms=integration_ms if integration_ms != _UNREAD else _ms_of(integration_latency),
         response_type=None if response_type in _ABSENT else text_of(response_type),
+        gateway_error=(integration_error not in _ABSENT and _is_gateway_error(integration_error))
+        or (integration_error_message not in _ABSENT and _is_gateway_error(integration_error_message)),
     )
+
+
+def _is_gateway_error(text: Scalar) -> bool:
+    return isinstance(text, str) and text.lstrip('" ').startswith(GATEWAY_ERRORS)
 
 
 def _folded(text: str | None) -> str | None:

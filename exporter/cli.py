@@ -18,9 +18,10 @@ from exporter.access_log import AccessFormatError
 from exporter.config import Config, ConfigError, load_config
 from exporter.daemon import Daemon, run_until_signalled
 from exporter.excerpt import read_excerpt, render_json, render_text
+from exporter.excerpt.rule_check import RuleReport, check_rules
 from exporter.ledger import LedgerError
 from exporter.otlp import OtlpError
-from exporter.rules import RuleSet, RulesError, load_rules, shipped_rules
+from exporter.rules import RulesError, RuleSet, load_rules, shipped_rules, shipped_text
 from exporter.sources.demo import DemoCloud, DemoUnavailable, demo_config_text, demo_environ
 from exporter.version import VERSION
 
@@ -145,12 +146,48 @@ def classify(output: str, access_format: str, rules: tuple[str, ...], files: tup
     rule_set = _load_all_rules(rules)
     text = "\n".join(_contents(name) for name in files or ("-",))
     try:
-        timelines = read_excerpt(text, access_format=access_format)
+        excerpt = read_excerpt(text, access_format=access_format)
     except AccessFormatError as error:
         _fail(f"--access-format: {error}")
     render = render_json if output == "json" else render_text
-    for timeline in timelines:
+    for timeline in excerpt.requests:
         click.echo(render(timeline, rule_set.classify(timeline)))
+    if excerpt.unreadable:
+        click.echo(f"{excerpt.unreadable} lines are none of API Gateway's, or could not be read", err=True)
+
+
+@main.command("test-rules")
+@click.argument("files", type=click.Path(exists=True, dir_okay=False), nargs=-1)
+def test_rules(files: tuple[str, ...]) -> None:
+    """Run the tests that stand beside the rules: those of FILES, or the shipped ones.
+
+    Also names rules that no test proves, and rules that others in front of them shadow. Exit code 1 if any test fails
+    or a rule is unproven.
+    """
+    good = True
+    try:
+        if not files:
+            good = _tell_rules("shipped rules", check_rules(shipped_text(), source="rules.yaml"))
+        for name in files:
+            text = Path(name).read_text(encoding="utf-8")
+            good = _tell_rules(name, check_rules(text, source=name, extends=shipped_rules())) and good
+    except (RulesError, AccessFormatError, UnicodeDecodeError) as error:
+        _fail(str(error))
+    if not good:
+        raise SystemExit(1)
+
+
+def _tell_rules(name: str, report: RuleReport) -> bool:
+    for result in report.results:
+        if result.problem is not None:
+            click.echo(f"{name}: rule `{result.test.rule}`, test `{result.test.name}`: {result.problem}")
+    for rule in report.unproven:
+        click.echo(f"{name}: rule `{rule}`: no test of it proves that it ever matches; give it one that it decides")
+    for rule, front in report.shadowed.items():
+        click.echo(f"{name}: rule `{rule}` never decides: rule `{front}` stands in front of it and takes its requests")
+    failed = sum(result.problem is not None for result in report.results)
+    click.echo(f"{name}: {len(report.results) - failed} passed, {failed} failed")
+    return report.is_good
 
 
 def _serve(
@@ -160,9 +197,7 @@ def _serve(
     after_start: Callable[[str], None] | None = None,
 ) -> None:
     try:
-        daemon = Daemon(
-            config, environ=os.environ, listen_address=listen_address, telemetry_path=telemetry_path
-        )
+        daemon = Daemon(config, environ=os.environ, listen_address=listen_address, telemetry_path=telemetry_path)
         daemon.start()
     except (LedgerError, OtlpError, RulesError, ValueError) as error:
         _fail(str(error))

@@ -96,6 +96,7 @@ class Correlator:
         self._max_open = max_open
         self._open: dict[str, _Open] = {}
         """By id; an access line that nothing joins stands under its event id."""
+        self._newly_open: list[_Open] = []
         self._pending: dict[str, dict[str, ExecutionLine]] = {}
         """Routine execution lines of requests whose end has not been seen, by request id."""
         self._absorbed: dict[str, AccessLine] = {}
@@ -116,7 +117,11 @@ class Correlator:
             self._joins_by_request_id = request_id is not None
         if glance.extended_request_id is not None:
             self._access_logs_extended_ids = True
-        failed = glance.response_type is not None or (glance.status is not None and glance.status >= 400)
+        failed = (
+            (glance.status is not None and glance.status >= 400)
+            or glance.response_type is not None
+            or glance.gateway_error
+        )
         if not failed and request_id not in self._open and glance.extended_request_id not in self._open:
             return
         if self._settled(Mark.ACCESS, event.event_id) or event.event_id in self._absorbed:
@@ -182,7 +187,11 @@ class Correlator:
     def _request(self, ids: Sequence[str]) -> _Open:
         """The one open request of all these ids: what was open under several of them becomes one."""
         found = {id(self._open[text]): self._open[text] for text in ids if text in self._open}
-        request, *others = found.values() or (_Open(),)
+        if not found:
+            new = _Open()
+            found[id(new)] = new
+            self._newly_open.append(new)
+        request, *others = found.values()
         for other in others:
             request.ids |= other.ids
             request.access |= other.access
@@ -269,6 +278,23 @@ class Correlator:
             marks={key: frozenset(found) for key, found in marks.items()},
             first_open_ms=min((unit.first_ms for unit in waiting), default=None),
             late_evidence=self._late_evidence,
+        )
+
+    def overlooked(self, horizon: Horizon) -> bool:
+        """Whether a request is about to be settled whose lines the listing that opened it may have passed over.
+
+        A request that seemed to end well is dropped, its access line too, until a line tells that it failed; what was
+        listed before that line is only taken by the next listing. Asked once a slice, before `judge`.
+        """
+        found, self._newly_open = self._newly_open, []
+        return any(
+            unit.access is None
+            and (self._has_access or not unit.terminal)
+            and settle_reason(unit, horizon) is not None
+            and self._countable(unit)
+            for request in found
+            if any(self._open.get(text) is request for text in request.ids)
+            for unit in self._units(request)
         )
 
     def settle(self, judged: Judged, horizon: Horizon) -> None:

@@ -31,13 +31,13 @@ _QUIET = {
 
 def configure(level: Level, log_format: Format) -> None:
     """Set up logging for the process; may be called again."""
-    shared: "list[Processor]" = [
+    shared: list[Processor] = [
         structlog.contextvars.merge_contextvars,
         structlog.stdlib.add_log_level,
         structlog.processors.TimeStamper(fmt="iso", utc=True, key="ts"),
         structlog.processors.format_exc_info,
     ]
-    renderer: "Processor" = (
+    renderer: Processor = (
         structlog.processors.JSONRenderer()
         if log_format == "json"
         else structlog.processors.LogfmtRenderer(key_order=["ts", "level", "event"], bool_as_flag=False)

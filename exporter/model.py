@@ -20,6 +20,15 @@ OVERFLOW = "__other__"
 """The label value of the one series that takes what a metric's cap keeps out."""
 
 
+GATEWAY_ERRORS = (
+    "Execution failed ",
+    "Lambda Customer Function Error:",
+    "Lambda execution failed ",
+    "Lambda invocation failed ",
+    "The Lambda function returned the following error:",
+)
+"""How the gateway begins an `integration.error` that tells of a failure, whatever status the caller got."""
+
 # ---------------------------------------------------------------------------------------------------- where lines live
 
 
@@ -101,6 +110,8 @@ class AccessGlance(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     integration_latency_ms: int | None
     response_type: str | None
     """`$context.error.responseType`: set when the gateway itself made the response, whatever its status."""
+    gateway_error: bool = False
+    """`$context.integration.error` begins as `GATEWAY_ERRORS` do: the integration failed, whatever the status."""
 
 
 class PhaseOutcome(msgspec.Struct, frozen=True, kw_only=True):

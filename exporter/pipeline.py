@@ -216,30 +216,10 @@ class Watch:
         return "ok"
 
     def _read_slice(self, memory: "_Memory", part: Slice, now_ms: int) -> None:
-        listings: dict[LogGroup, list[Seen]] = {}
-        left_out: dict[LogGroup, str] = {}
-        server_ms: int | None = None
-        pages = 0.0
-        for _, window in part:
-            for reader in (*memory.access, *memory.execution):
-                try:
-                    listed = reader.read(self._source, window, new_since_ms=memory.polled_at_ms)
-                except GroupUnreadable as error:
-                    if not self._access or reader in memory.access:
-                        raise
-                    left_out[reader.group] = error.reason
-                    continue
-                pages += listed.cost_pages
-                self._pages += listed.pages
-                listings.setdefault(reader.group, []).append(listed.seen)
-                self._metrics.log_events.labels(self.spec.name, reader.group.name).inc(listed.events)
-                if listed.delay_ms is not None:
-                    self._metrics.ingestion_delay.observe(listed.delay_ms / 1000)
-                if server_ms is None and listed.server_at_ms is not None:
-                    server_ms = listed.server_at_ms
-                    self._check_clock(memory, now_ms - server_ms)
-        self._note_left_out(left_out)
-        self._measure(part, pages)
+        listed = self._list_windows(memory, part, now_ms)
+        self._note_left_out(listed.left_out)
+        self._measure(part, listed.pages)
+        server_ms = listed.server_ms
         listed_at_ms = now_ms if server_ms is None else min(now_ms, server_ms + 1_000)
         state = advance(memory.state, part, now_ms=listed_at_ms, timing=self._timing)
         horizon = Horizon(
@@ -248,11 +228,37 @@ class Watch:
             listed=[window for _, window in part],
             has_access=bool(self._access),
             has_execution=bool(self._execution),
-            execution_left_out=bool(left_out),
+            execution_left_out=bool(listed.left_out),
         )
+        if memory.correlator.overlooked(horizon):
+            for group, seen in self._list_windows(memory, part, now_ms).seen.items():
+                listed.seen.setdefault(group, []).extend(seen)
         judged = memory.correlator.judge(horizon)
         recorded = self._recorder.record(judged.settled)
-        self._commit(memory, _Outcome(state, horizon, judged, recorded, listings, now_ms))
+        self._commit(memory, _Outcome(state, horizon, judged, recorded, listed.seen, now_ms))
+
+    def _list_windows(self, memory: "_Memory", part: Slice, now_ms: int) -> "_Listings":
+        """List every group in every window of a slice, each to its end."""
+        result = _Listings(seen={}, left_out={})
+        for _, window in part:
+            for reader in (*memory.access, *memory.execution):
+                try:
+                    listed = reader.read(self._source, window, new_since_ms=memory.polled_at_ms)
+                except GroupUnreadable as error:
+                    if not self._access or reader in memory.access:
+                        raise
+                    result.left_out[reader.group] = error.reason
+                    continue
+                result.pages += listed.cost_pages
+                self._pages += listed.pages
+                result.seen.setdefault(reader.group, []).append(listed.seen)
+                self._metrics.log_events.labels(self.spec.name, reader.group.name).inc(listed.events)
+                if listed.delay_ms is not None:
+                    self._metrics.ingestion_delay.observe(listed.delay_ms / 1000)
+                if result.server_ms is None and listed.server_at_ms is not None:
+                    result.server_ms = listed.server_at_ms
+                    self._check_clock(memory, now_ms - result.server_ms)
+        return result
 
     def _commit(self, memory: "_Memory", outcome: "_Outcome") -> None:
         state, judged = outcome.state, outcome.judged
@@ -471,6 +477,17 @@ class _Memory:
     access: Sequence[GroupReader]
     execution: Sequence[GroupReader]
     polled_at_ms: int
+
+
+@dataclass(kw_only=True, slots=True)
+class _Listings:
+    """What listing the windows of a slice came to."""
+
+    seen: dict[LogGroup, list[Seen]]
+    left_out: dict[LogGroup, str]
+    server_ms: int | None = None
+    """The service's clock when the first of them began."""
+    pages: float = 0.0
 
 
 class _Outcome(NamedTuple):

@@ -14,7 +14,7 @@ from pathlib import Path
 from types import MappingProxyType
 
 from exporter.conditions.facts import REASON_STEPS, Facts
-from exporter.model import Cause, Failure, RequestTimeline, Step
+from exporter.model import GATEWAY_ERRORS, Cause, Failure, RequestTimeline, Step
 from exporter.rules_file import NO_FAILURE, Rule, RulesError, RulesFile, RuleTest
 
 __all__ = [
@@ -33,15 +33,6 @@ UNCLASSIFIED = "unclassified"
 
 MAX_EVIDENCE = 1_024
 """Characters of evidence kept: a label-sized proof, not a log line of a megabyte."""
-
-_GATEWAY_ERROR_PREFIXES = (
-    "Execution failed ",
-    "Lambda Customer Function Error:",
-    "Lambda execution failed ",
-    "Lambda invocation failed ",
-    "The Lambda function returned the following error:",
-)
-"""How the gateway begins an `integration.error` that tells of a failure, whatever status the caller got."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -95,7 +86,7 @@ def is_failure(timeline: RequestTimeline) -> bool:
     if access.glance.response_type is not None or (status is None and access.error_message is not None):
         return True
     error = access.integration.error if access.integration is not None else None
-    return error is not None and error.startswith(_GATEWAY_ERROR_PREFIXES)
+    return error is not None and error.startswith(GATEWAY_ERRORS)
 
 
 def _judged(timeline: RequestTimeline) -> RequestTimeline:

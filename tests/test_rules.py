@@ -9,8 +9,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from exporter.excerpt import read_excerpt
 from exporter.conditions.facts import FACTS
+from exporter.excerpt import read_excerpt
+from exporter.excerpt.rule_check import check_rules
 from exporter.model import (
     AccessGlance,
     AccessRecord,
@@ -20,7 +21,6 @@ from exporter.model import (
     RequestTimeline,
     Step,
 )
-from exporter.excerpt.rule_check import check_rules
 from exporter.rules import RulesError, load_rules, rule_tests, shipped_rules, shipped_text
 
 ID = "5cb7ee58-39e6-11e9-be7e-29aff96747f2"

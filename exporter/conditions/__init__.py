@@ -6,6 +6,7 @@ pattern and no log line can make it hang. Nothing here knows YAML or a cause.
 
 import difflib
 from collections.abc import Callable, Iterable
+from functools import partial
 
 import re2  # type: ignore[import-untyped]
 
@@ -51,7 +52,7 @@ def compile_condition(when: object, path: tuple[str, ...]) -> Matcher:
     """
     if not isinstance(when, dict) or not when:
         raise ConditionError(path, "a condition is a mapping of facts, for example `status: 5xx`")
-    parts = _each((lambda key=key, asked=asked: _part(str(key), asked, (*path, key))) for key, asked in when.items())
+    parts = _each(partial(_part, str(key), asked, (*path, key)) for key, asked in when.items())
     return parts[0] if len(parts) == 1 else _all_of(parts)
 
 
@@ -75,7 +76,7 @@ def _part(key: str, asked: object, path: tuple[str, ...]) -> Matcher:
     if key in ("any", "all"):
         if not isinstance(asked, list) or not asked:
             raise ConditionError(path, f"`{key}` takes a list of conditions")
-        parts = _each((lambda item=item: compile_condition(item, path)) for item in asked)
+        parts = _each(partial(compile_condition, item, path) for item in asked)
         return _any_of(parts) if key == "any" else _all_of(parts)
     fact = fact_named(key, path)
     if not isinstance(asked, dict):

@@ -149,15 +149,15 @@ class _Joining:
         taken: set[int] = set()
         for wanted in (_same_end, _any_end):  # several requests may have one id: the status tells them apart
             for order, record in self._accesses:
-                found = (
+                candidates = (
                     lines
                     for name in _ids_of(record)
                     for lines in named.get(name, ())
                     if lines.order not in taken and wanted(record, lines)
                 )
-                if order not in lines_of and (lines := next(found, None)) is not None:
-                    lines_of[order] = lines
-                    taken.add(lines.order)
+                if order not in lines_of and (found := next(candidates, None)) is not None:
+                    lines_of[order] = found
+                    taken.add(found.order)
         joined = [(lines.order, _timeline(None, lines)) for lines in self._executions if lines.order not in taken]
         for order, record in self._accesses:
             joined_lines = lines_of.get(order)

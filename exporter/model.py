@@ -9,7 +9,7 @@ dataclasses. Absent values are None, never `-`, never an empty string.
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import msgspec
 
@@ -275,13 +275,19 @@ class Exemplar(NamedTuple):
     at_ms: int
 
 
+Signal = Literal["traces", "logs"]
+"""What the outbox holds; each signal of OTLP has an address of its own, and may be refused on its own."""
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class SpanBatch:
-    """Spans ready to be sent: one row of the outbox."""
+    """Spans, or log records on them, ready to be sent: one row of the outbox."""
 
     body: bytes
-    """A gzipped, serialized `ExportTraceServiceRequest`."""
+    """A gzipped, serialized `ExportTraceServiceRequest` or `ExportLogsServiceRequest`."""
     spans: int
+    """How many spans, or log records, it holds."""
+    signal: Signal = "traces"
 
 
 class SeriesState(NamedTuple):
@@ -298,13 +304,14 @@ class SeriesState(NamedTuple):
 
 
 class OutboxRow(NamedTuple):
-    """Spans waiting to be sent."""
+    """Spans, or log records, waiting to be sent."""
 
     id: int
     created_at_ms: int
     spans: int
     body: bytes
     """As in `SpanBatch`."""
+    signal: Signal = "traces"
 
 
 class GroupProgress(NamedTuple):

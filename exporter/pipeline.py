@@ -43,6 +43,7 @@ from exporter.windows import (
     Slice,
     Timing,
     advance,
+    next_sweep,
     read_windows,
     wide_is_cheaper,
 )
@@ -50,6 +51,7 @@ from exporter.windows import (
 _CLOCK_TOLERANCE_MS = 2_000
 _SLICE_START_MS = 10_000
 _SLICE_MOST_MS = 900_000
+_SLICE_GROWTH = 4
 _SLICE_FEW_PAGES, _SLICE_MANY_PAGES = 4, 16
 
 _log = structlog.get_logger(__name__)
@@ -206,13 +208,18 @@ class Watch:
             slice_ms=self._slice_ms,
             restarted=restarted,
         )
-        for number, part in enumerate(plan):
-            late = self._ticks() - began > self.spec.poll_interval_ms / 1000
+        for part in plan:
             if self._stopping():
                 return "stopped"
-            if late and number and all(planned.why is Pass.SWEEP for planned in part):
-                break  # the rest of a backlog waits for the next tick, so that new lines do not wait for it
             self._read_slice(memory, part, now_ms)
+        # What is left of a backlog waits for the next tick, so that new lines never wait for it.
+        while self._ticks() - began < self.spec.poll_interval_ms / 1000:
+            sweep = next_sweep(memory.state, now_ms=now_ms, timing=self._timing, slice_ms=self._slice_ms)
+            if sweep is None:
+                break
+            if self._stopping():
+                return "stopped"
+            self._read_slice(memory, sweep, now_ms)
         return "ok"
 
     def _read_slice(self, memory: "_Memory", part: Slice, now_ms: int) -> None:
@@ -446,7 +453,7 @@ class Watch:
             self._pages_per_ms = 0.5 * (self._pages_per_ms + pages / groups / length_ms)
         if all(planned.why is Pass.SWEEP for planned in part):
             if pages <= _SLICE_FEW_PAGES * groups:
-                self._slice_ms = min(self._slice_ms * 2, _SLICE_MOST_MS)
+                self._slice_ms = min(self._slice_ms * _SLICE_GROWTH, _SLICE_MOST_MS)
             elif pages > _SLICE_MANY_PAGES * groups:
                 self._slice_ms = max(self._slice_ms // 20_000 * 10_000, _SLICE_START_MS)
 

@@ -96,26 +96,21 @@ def read_windows(
 ) -> list[Slice]:
     """Plan the slices to read now, in order; each is to be committed before the next is read.
 
-    `wide`: one window costs no more pages than the three passes would. `slice_ms`: how much of a backlog one slice
-    takes. `restarted`: nothing was committed yet in this life of the process: a small slice comes first, so that a
-    process which is killed every few seconds still gets ahead.
+    What is left of a backlog then is asked for by `next_sweep`. `wide`: one window costs no more pages than the three
+    passes would. `slice_ms`: how much of a backlog one slice takes. `restarted`: nothing was committed yet in this
+    life of the process: a small slice comes first, so that one which is killed every few seconds still gets ahead.
     """
-    target_ms = _floor(now_ms - timing.allowed_lateness_ms, MINUTE_MS)
-    frontier_ms = state.frontier_ms
-    first: list[Slice] = []
-    if restarted or target_ms - frontier_ms > timing.allowed_lateness_ms:
-        end_ms = min(frontier_ms + slice_ms, _floor(now_ms - timing.allowed_lateness_ms, BUCKET_MS))
-        if end_ms > frontier_ms:
-            first.append((_sweep(frontier_ms, end_ms, timing),))
-            frontier_ms = end_ms
-    if wide and target_ms - frontier_ms <= timing.allowed_lateness_ms:
-        window = Window(_floor(frontier_ms - timing.max_request_ms, BUCKET_MS), now_ms)
-        return [*first, (PlannedWindow(Pass.WIDE, window),)]
-    sweeps: list[Slice] = []
-    while target_ms - frontier_ms >= MINUTE_MS:
-        end_ms = min(frontier_ms + slice_ms, target_ms)
-        sweeps.append((_sweep(frontier_ms, end_ms, timing),))
-        frontier_ms = end_ms
+    plan: list[Slice] = []
+    behind_ms = now_ms - timing.allowed_lateness_ms - state.frontier_ms
+    if restarted or behind_ms > timing.allowed_lateness_ms:
+        first = next_sweep(state, now_ms=now_ms, timing=timing, slice_ms=slice_ms, step_ms=BUCKET_MS)
+        if first is not None:
+            plan.append(first)
+            state = advance(state, first, now_ms=now_ms, timing=timing)
+            behind_ms = now_ms - timing.allowed_lateness_ms - state.frontier_ms
+    if wide and behind_ms <= timing.allowed_lateness_ms:
+        window = Window(_floor(state.frontier_ms - timing.max_request_ms, BUCKET_MS), now_ms)
+        return [*plan, (PlannedWindow(Pass.WIDE, window),)]
     new: list[PlannedWindow] = []
     left_ms = _left(state, now_ms, timing)
     reached_ms = max(state.reached_ms - OVERLAP_MS, left_ms)
@@ -124,7 +119,20 @@ def read_windows(
         new.append(PlannedWindow(Pass.REACH, reach))
     fresh_start_ms = max(state.fresh_ms - OVERLAP_MS, now_ms - timing.allowed_lateness_ms)
     new.append(PlannedWindow(Pass.FRESH, Window(_floor(fresh_start_ms, BUCKET_MS), now_ms)))
-    return [*first, tuple(new), *sweeps]
+    return [*plan, tuple(new)]
+
+
+def next_sweep(
+    state: ReadState, *, now_ms: int, timing: Timing, slice_ms: int, step_ms: int = MINUTE_MS
+) -> Slice | None:
+    """The next slice of what is old enough to be read for good; None when less than `step_ms` of it is left."""
+    target_ms = _floor(now_ms - timing.allowed_lateness_ms, step_ms)
+    end_ms = min(state.frontier_ms + slice_ms, target_ms)
+    if target_ms - state.frontier_ms < step_ms:
+        return None
+    # A request with one line in the slice has all its lines in the window, however the frontier cuts it.
+    start_ms = _floor(state.frontier_ms - timing.max_request_ms, BUCKET_MS)
+    return (PlannedWindow(Pass.SWEEP, Window(start_ms, end_ms)),)
 
 
 def advance(state: ReadState, done: Slice, *, now_ms: int, timing: Timing) -> ReadState:
@@ -162,11 +170,6 @@ def wide_is_cheaper(pages_per_ms: float, timing: Timing, poll_interval_ms: int) 
     lead_ms = timing.max_request_ms
     three = pages(poll_interval_ms + OVERLAP_MS) * 2 + pages(MINUTE_MS + lead_ms) * poll_interval_ms / MINUTE_MS
     return pages(timing.allowed_lateness_ms + lead_ms + MINUTE_MS // 2) <= three
-
-
-def _sweep(start_ms: int, end_ms: int, timing: Timing) -> PlannedWindow:
-    # A request with one line in [start, end) has all its lines in the window, however the frontier cuts it.
-    return PlannedWindow(Pass.SWEEP, Window(_floor(start_ms - timing.max_request_ms, BUCKET_MS), end_ms))
 
 
 def _left(state: ReadState, now_ms: int, timing: Timing) -> int:

@@ -12,6 +12,7 @@ from exporter.windows import (
     ReadState,
     Timing,
     advance,
+    next_sweep,
     read_windows,
     wide_is_cheaper,
 )
@@ -51,23 +52,33 @@ def test_reach_reads_each_stretch_again_once_it_is_old_enough_for_a_whole_reques
     assert reach.window.start_ms <= NOON - 20_000 - 45_000 - 10_000
 
 
+def sweep(state: ReadState, now_ms: int, slice_ms: int = 60_000):
+    return next_sweep(state, now_ms=now_ms, timing=TIMING, slice_ms=slice_ms)
+
+
 def test_sweep_ends_at_the_allowed_lateness_on_a_whole_minute_and_not_before_a_minute_is_due():
     state = caught_up(NOON)
-    assert all(part[0].why is not Pass.SWEEP for part in plan(state, NOON))
+    assert sweep(state, NOON) is None
     later = NOON + 60_000
-    sweeps = [part[0].window for part in plan(state, later) if part[0].why is Pass.SWEEP]
-    assert [window.end_ms for window in sweeps] == [state.frontier_ms + 60_000]
-    assert sweeps[0].end_ms <= later - TIMING.allowed_lateness_ms
+    assert sweep(state, later) == (
+        PlannedWindow(Pass.SWEEP, Window(state.frontier_ms - 30_000, state.frontier_ms + 60_000)),
+    )
+    assert state.frontier_ms + 60_000 <= later - TIMING.allowed_lateness_ms
 
 
 def test_a_backlog_is_swept_in_slices_and_fresh_reads_only_the_allowed_lateness():
     state = ReadState.starting_at(NOON - 6 * 3_600_000)
-    parts = plan(state, NOON, slice_ms=600_000)
-    assert parts[0][0].why is Pass.SWEEP, "one slice before the new lines, so that every life makes progress"
-    assert parts[1][-1] == PlannedWindow(Pass.FRESH, Window(NOON - 330_000, NOON))
-    ends = [part[0].window.end_ms for part in parts if part[0].why is Pass.SWEEP]
-    assert ends == sorted(ends)
-    assert ends[0] == state.frontier_ms + 600_000
+    first, new = plan(state, NOON, slice_ms=600_000)
+    assert first[0].why is Pass.SWEEP, "one slice before the new lines, so that every life makes progress"
+    assert first[0].window.end_ms == state.frontier_ms + 600_000
+    assert new[-1] == PlannedWindow(Pass.FRESH, Window(NOON - 330_000, NOON))
+    ends = []
+    for part in (first, new):
+        state = advance(state, part, now_ms=NOON, timing=TIMING)
+    while (part := sweep(state, NOON, slice_ms=600_000)) is not None:
+        state = advance(state, part, now_ms=NOON, timing=TIMING)
+        ends.append(state.frontier_ms)
+    assert len(ends) > 30
     assert ends[-1] == (NOON - 330_000) // MINUTE_MS * MINUTE_MS
 
 
@@ -128,7 +139,15 @@ def test_whatever_the_intervals_the_frontier_never_passes_what_may_still_be_late
     now_ms, restarted = NOON, True
     for pause, one in zip(polls, wide, strict=False):
         now_ms += pause
-        for part in plan(state, now_ms, wide=one, slice_ms=slice_ms, restarted=restarted):
+        parts = plan(state, now_ms, wide=one, slice_ms=slice_ms, restarted=restarted)
+        more = True
+        while parts or more:
+            if not parts:
+                part = sweep(state, now_ms, slice_ms)
+                if part is None:
+                    break
+            else:
+                part = parts.pop(0)
             for why, window in part:
                 assert window.start_ms % 10_000 == 0
                 if why in {Pass.SWEEP, Pass.WIDE}:
@@ -137,6 +156,7 @@ def test_whatever_the_intervals_the_frontier_never_passes_what_may_still_be_late
             swept = max(swept, state.frontier_ms)
             assert state.frontier_ms <= max(NOON, now_ms - TIMING.allowed_lateness_ms)
             assert state.frontier_ms % 10_000 == 0
+            more = len(polls) % 2 == 0
         restarted = False
         assert state.fresh_ms == now_ms, "every plan reads up to now"
 

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple, Protocol
 
-from exporter.model import Commit, CounterKey, GroupProgress, LogGroup, OutboxRow, SeriesState
+from exporter.model import Commit, CounterKey, GroupProgress, LogGroup, OutboxRow, SeriesState, Signal
 
 
 class LedgerError(Exception):
@@ -32,7 +32,9 @@ class OutboxStats(NamedTuple):
     rows: int
     spans: int
     bytes: int
+    """Of all rows."""
     oldest_at_ms: int | None
+    log_records: int = 0
 
 
 class Ledger(Protocol):
@@ -58,16 +60,16 @@ class Ledger(Protocol):
         """Delete these series."""
         ...
 
-    def outbox_head(self, max_bytes: int) -> Sequence[OutboxRow]:
-        """The oldest rows, at least one if there is one, at most `max_bytes` of bodies together otherwise."""
+    def outbox_head(self, max_bytes: int, signal: Signal = "traces") -> Sequence[OutboxRow]:
+        """The oldest rows of a signal, at least one if there is one, else at most `max_bytes` of bodies together."""
         ...
 
     def outbox_delete(self, ids: Sequence[int]) -> None:
         """Remove rows that were sent or given up."""
         ...
 
-    def outbox_evict(self, max_bytes: int) -> int:
-        """Remove the oldest rows until at most `max_bytes` of bodies are left; returns the number of spans removed."""
+    def outbox_evict(self, max_bytes: int) -> Mapping[Signal, int]:
+        """Remove the oldest rows until at most `max_bytes` of bodies are left; returns what was removed, by signal."""
         ...
 
     def outbox_stats(self) -> OutboxStats:

@@ -12,7 +12,7 @@ import fcntl
 import os
 import sqlite3
 import threading
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TextIO
 
@@ -27,6 +27,7 @@ from exporter.model import (
     LogGroup,
     OutboxRow,
     SeriesState,
+    Signal,
 )
 
 _APPLICATION_ID = 0x61706765
@@ -58,6 +59,17 @@ _MIGRATIONS = (
         id INTEGER PRIMARY KEY AUTOINCREMENT, created_at_ms INTEGER NOT NULL, spans INTEGER NOT NULL,
         body BLOB NOT NULL
     ) STRICT;
+    """,
+    """
+    ALTER TABLE outbox RENAME TO outbox_of_spans;
+    CREATE TABLE outbox (
+        id INTEGER PRIMARY KEY AUTOINCREMENT, created_at_ms INTEGER NOT NULL, signal TEXT NOT NULL,
+        spans INTEGER NOT NULL, body BLOB NOT NULL
+    ) STRICT;
+    INSERT INTO outbox (id, created_at_ms, signal, spans, body)
+        SELECT id, created_at_ms, 'traces', spans, body FROM outbox_of_spans;
+    DROP TABLE outbox_of_spans;
+    CREATE INDEX outbox_by_signal ON outbox (signal, id);
     """,
 )
 """One script a schema version, each applied in a transaction together with the new `user_version`."""
@@ -181,8 +193,8 @@ class SqliteLedger:
                 ],
             )
             self._db.executemany(
-                "INSERT INTO outbox (created_at_ms, spans, body) VALUES (?, ?, ?)",
-                [(commit.at_ms, batch.spans, batch.body) for batch in commit.spans],
+                "INSERT INTO outbox (created_at_ms, spans, body, signal) VALUES (?, ?, ?, ?)",
+                [(commit.at_ms, batch.spans, batch.body, batch.signal) for batch in commit.spans],
             )
         if commit.spans:
             with self._lock:
@@ -190,9 +202,11 @@ class SqliteLedger:
                 oldest = commit.at_ms if stats.oldest_at_ms is None else stats.oldest_at_ms
                 self._outbox = OutboxStats(
                     rows=stats.rows + len(commit.spans),
-                    spans=stats.spans + sum(batch.spans for batch in commit.spans),
+                    spans=stats.spans + sum(batch.spans for batch in commit.spans if batch.signal == "traces"),
                     bytes=stats.bytes + sum(len(batch.body) for batch in commit.spans),
                     oldest_at_ms=oldest,
+                    log_records=stats.log_records
+                    + sum(batch.spans for batch in commit.spans if batch.signal == "logs"),
                 )
 
     def release(self, keys: Sequence[CounterKey]) -> None:
@@ -215,12 +229,14 @@ class SqliteLedger:
 
     # ----------------------------------------------------------------------------------------------------- the outbox
 
-    def outbox_head(self, max_bytes: int) -> Sequence[OutboxRow]:
+    def outbox_head(self, max_bytes: int, signal: Signal = "traces") -> Sequence[OutboxRow]:
         """See `Ledger`."""
         rows: list[OutboxRow] = []
         total = 0
         with self._lock, self._explained():
-            for row in self._db.execute("SELECT id, created_at_ms, spans, body FROM outbox ORDER BY id"):
+            for row in self._db.execute(
+                "SELECT id, created_at_ms, spans, body, signal FROM outbox WHERE signal = ? ORDER BY id", (signal,)
+            ):
                 total += len(row[3])
                 if rows and total > max_bytes:
                     break
@@ -234,24 +250,26 @@ class SqliteLedger:
                 self._db.executemany("DELETE FROM outbox WHERE id = ?", [(number,) for number in ids])
                 self._outbox = self._measure_outbox()
 
-    def outbox_evict(self, max_bytes: int) -> int:
+    def outbox_evict(self, max_bytes: int) -> Mapping[Signal, int]:
         """See `Ledger`."""
         with self._lock:
+            gone: dict[Signal, int] = {}
             if self._outbox.bytes <= max_bytes:
-                return 0
+                return gone
             with self._transaction():
                 surplus = self._outbox.bytes - max_bytes
-                gone: list[tuple[int]] = []
-                spans = 0
-                for number, count, size in self._db.execute("SELECT id, spans, length(body) FROM outbox ORDER BY id"):
+                ids: list[tuple[int]] = []
+                for number, count, size, signal in self._db.execute(
+                    "SELECT id, spans, length(body), signal FROM outbox ORDER BY id"
+                ):
                     if surplus <= 0:
                         break
-                    gone.append((number,))
-                    spans += count
+                    ids.append((number,))
+                    gone[signal] = gone.get(signal, 0) + count
                     surplus -= size
-                self._db.executemany("DELETE FROM outbox WHERE id = ?", gone)
+                self._db.executemany("DELETE FROM outbox WHERE id = ?", ids)
                 self._outbox = self._measure_outbox()
-            return spans
+            return gone
 
     def outbox_stats(self) -> OutboxStats:
         """See `Ledger`. Answered from memory: a scrape does not wait for a commit."""
@@ -322,8 +340,9 @@ class SqliteLedger:
 
     def _measure_outbox(self) -> OutboxStats:
         row = self._db.execute(
-            "SELECT count(*), coalesce(sum(spans), 0), coalesce(sum(length(body)), 0), "
-            "(SELECT created_at_ms FROM outbox ORDER BY id LIMIT 1) FROM outbox"
+            "SELECT count(*), coalesce(sum(spans) FILTER (WHERE signal = 'traces'), 0), "
+            "coalesce(sum(length(body)), 0), (SELECT created_at_ms FROM outbox ORDER BY id LIMIT 1), "
+            "coalesce(sum(spans) FILTER (WHERE signal = 'logs'), 0) FROM outbox"
         ).fetchone()
         return OutboxStats(*row)
 

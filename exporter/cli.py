@@ -20,7 +20,7 @@ from exporter.daemon import Daemon, run_until_signalled
 from exporter.excerpt import read_excerpt, render_json, render_text
 from exporter.excerpt.rule_check import RuleReport, check_rules
 from exporter.ledger import LedgerError
-from exporter.otlp import OtlpError
+from exporter.otlp_settings import OtlpError
 from exporter.rules import RulesError, RuleSet, load_rules, shipped_rules, shipped_text
 from exporter.sources.demo import DemoCloud, DemoUnavailable, demo_config_text, demo_environ
 from exporter.version import VERSION

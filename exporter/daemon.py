@@ -45,6 +45,8 @@ _log = structlog.get_logger(__name__)
 STOP_GRACE_SECONDS = 10.0
 """How long a stop waits for polls to end and spans to leave; what is not done by then is done after the next start."""
 
+_SAME_SIGNAL_SECONDS = 1.0
+"""A signal to a process group arrives more than once where a parent (make, a shell) passes it on."""
 _MOST_THREADS = 32
 _HOUSEKEEPING_SECONDS = 5
 _INTERVAL_STEP = 1.1
@@ -344,22 +346,21 @@ class _SpanCounts:
 
 def run_until_signalled(daemon: Daemon) -> None:
     """Run a started daemon until SIGTERM or SIGINT, then stop it in order; a second signal ends the process at once."""
+    asked_at: list[float] = []
 
     def on_signal(number: int, _: object) -> None:
-        _log.info("stopping", signal=signal.Signals(number).name)
-        for again in (signal.SIGTERM, signal.SIGINT):
-            signal.signal(again, _exit_at_once)
-        daemon.ask_to_stop()
+        now = time.monotonic()
+        if not asked_at:
+            _log.info("stopping", signal=signal.Signals(number).name)
+            asked_at.append(now)
+            daemon.ask_to_stop()
+        elif now - asked_at[0] > _SAME_SIGNAL_SECONDS:
+            os._exit(128 + number)  # nothing is lost: what is not committed is read again
 
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, on_signal)
     daemon.wait()
     daemon.stop()
-
-
-def _exit_at_once(number: int, _: object) -> None:
-    # Nothing is lost: what is not committed is read again.
-    os._exit(128 + number)
 
 
 def watch_specs(config: Config) -> list[WatchSpec]:

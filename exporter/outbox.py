@@ -1,9 +1,11 @@
 """Sends the spans that the ledger keeps, oldest first, and lets go of them only when the receiver has them.
 
-It works in a thread of its own and knows nothing of polls, so that a receiver that is slow or down delays nothing but
-its spans. What may help is tried again, for ever, within a bound on disk. What the receiver refuses is taken apart
-until the span it cannot stand is alone; that one is given up, but only once the receiver has shown that it takes some:
-a wrong token or a wrong address refuses everything, and costs nothing but time. Every span given up is counted.
+An outbox is of one signal, spans or the log records on them, so that a receiver that takes only one of the two still
+gets it; what is said of spans here holds for log records too. It works in a thread of its own and knows nothing of
+polls: a receiver that is slow or down delays nothing but its spans. What may help is tried again, for ever, within a
+bound on disk. What the receiver refuses is taken apart until the span it cannot stand is alone; that one is given up,
+but only once the receiver has shown that it takes some: a wrong token or a wrong address refuses everything, and costs
+nothing but time. Every span given up is counted.
 """
 
 import gzip
@@ -18,12 +20,11 @@ from typing import Protocol
 
 import structlog
 from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
-from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
-from opentelemetry.proto.trace.v1.trace_pb2 import ResourceSpans, ScopeSpans
 
 from exporter.ledger import Ledger, LedgerError
-from exporter.model import OutboxRow
-from exporter.otlp import Delivered, Refused, Retry, TraceSender
+from exporter.model import OutboxRow, Signal
+from exporter.otlp import Delivered, Refused, Retry, Sender
+from exporter.span_batch import single_requests
 
 log = structlog.get_logger(__name__)
 
@@ -41,17 +42,17 @@ _LOOK_S = 1.0
 
 
 class SpanCounts(Protocol):
-    """Where the outbox tells what became of spans."""
+    """Where the outbox tells what became of spans, or of log records."""
 
-    def spans_sent(self, spans: int) -> None:
+    def sent(self, signal: Signal, count: int) -> None:
         """The receiver has these."""
         ...
 
-    def spans_rejected(self, spans: int) -> None:
+    def rejected(self, signal: Signal, count: int) -> None:
         """The receiver took the request and said that it threw these away."""
         ...
 
-    def spans_dropped(self, reason: str, spans: int) -> None:
+    def dropped(self, signal: Signal, reason: str, count: int) -> None:
         """Given up: `refused` (the receiver stands everything but these), `outbox_full`, `unreadable`."""
         ...
 
@@ -67,23 +68,25 @@ class _Findings:
 
 
 class Outbox:
-    """The sender of one ledger's spans. Not for several threads, except `flush` after `run` has returned."""
+    """The sender of one signal of one ledger. Not for several threads, except `flush` after `run` has returned."""
 
     def __init__(
         self,
         ledger: Ledger,
-        sender: TraceSender,
+        sender: Sender,
         counts: SpanCounts,
         *,
         max_bytes: int,
+        signal: Signal = "traces",
         clock: Callable[[], float] = time.monotonic,
         jitter: Callable[[], float] = random.random,
     ) -> None:
-        """`max_bytes` bounds what waits on disk; `clock` gives seconds; `jitter` numbers from 0 to 1."""
+        """`max_bytes` bounds what waits on disk, of all signals together; `clock` gives seconds; `jitter` numbers from 0 to 1."""
         self._ledger = ledger
         self._sender = sender
         self._counts = counts
         self._max_bytes = max_bytes
+        self._signal: Signal = signal
         self._clock = clock
         self._jitter = jitter
         self._failures = 0
@@ -103,17 +106,23 @@ class Outbox:
         while (left_s := deadline_s - self._clock()) > 0:
             if self.work(timeout_s=left_s) > 0:
                 break
-        return self._ledger.outbox_stats().rows == 0
+        left = self._ledger.outbox_stats()
+        return (left.spans if self._signal == "traces" else left.log_records) == 0
 
     def work(self, timeout_s: float | None = None) -> float:
         """Send one request if it is time to; returns the seconds to pause, 0 when there may be more to send."""
         try:
-            if surplus := self._ledger.outbox_evict(self._max_bytes):
-                self._counts.spans_dropped("outbox_full", surplus)
-                log.warning("spans dropped: more wait than the outbox may hold", spans=surplus, bytes=self._max_bytes)
+            for signal, surplus in self._ledger.outbox_evict(self._max_bytes).items():
+                self._counts.dropped(signal, "outbox_full", surplus)
+                log.warning(
+                    "spans dropped: more wait than the outbox may hold",
+                    signal=signal,
+                    count=surplus,
+                    bytes=self._max_bytes,
+                )
             if self._clock() < self._next_try_s:
                 return min(_LOOK_S, self._next_try_s - self._clock())
-            rows = self._ledger.outbox_head(_HEAD_BYTES)
+            rows = self._ledger.outbox_head(_HEAD_BYTES, self._signal)
             if not rows:
                 return _LOOK_S
             retry = self._deliver(rows, timeout_s)
@@ -121,7 +130,7 @@ class Outbox:
             retry = Retry(reason=str(error))
         if retry is None:
             if self._failures:
-                log.info("spans are being sent again", failed_attempts=self._failures)
+                log.info("spans are being sent again", signal=self._signal, failed_attempts=self._failures)
             self._failures = 0
             return 0.0
         return self._back_off(retry)
@@ -132,7 +141,7 @@ class Outbox:
         if retry.after_s is not None:
             wait_s = max(wait_s, min(retry.after_s, _LONGEST_RETRY_AFTER_S))
         if not self._failures:
-            log.warning("spans cannot be sent; they are kept and tried again", reason=retry.reason)
+            log.warning("spans cannot be sent; they are kept and tried again", signal=self._signal, reason=retry.reason)
         self._failures += 1
         self._next_try_s = self._clock() + wait_s
         return min(_LOOK_S, wait_s)
@@ -170,15 +179,17 @@ class Outbox:
 
     def _count(self, spans: int, outcome: Delivered) -> None:
         rejected = min(outcome.rejected, spans)
-        self._counts.spans_sent(spans - rejected)
+        self._counts.sent(self._signal, spans - rejected)
         if rejected:
-            self._counts.spans_rejected(rejected)
-            log.warning("the OTLP receiver rejected spans", spans=rejected, said=outcome.message)
+            self._counts.rejected(self._signal, rejected)
+            log.warning(
+                "the OTLP receiver rejected spans", signal=self._signal, count=rejected, said=outcome.message
+            )
 
     def _give_up(self, row: OutboxRow, spans: int, reason: str, said: str) -> None:
         self._ledger.outbox_delete([row.id])
-        self._counts.spans_dropped(reason, spans)
-        log.error("spans given up", spans=spans, reason=reason, said=said)
+        self._counts.dropped(self._signal, reason, spans)
+        log.error("spans given up", signal=self._signal, count=spans, reason=reason, said=said)
 
     # --------------------------------------------------------------------------------------- what the receiver refuses
 
@@ -200,7 +211,7 @@ class Outbox:
             return by_row.retry
         dissected = []
         for index, why in by_row.refused.items():
-            by_span = self._take_apart(_single_spans(bodies[index]), why, timeout_s)
+            by_span = self._take_apart(_singles(bodies[index], self._signal), why, timeout_s)
             if by_span.retry is not None:
                 return by_span.retry
             dissected.append((batch[index], by_span))
@@ -237,24 +248,9 @@ class Outbox:
         return found
 
 
-def _single_spans(body: bytes) -> Sequence[bytes]:
+def _singles(body: bytes, signal: Signal) -> Sequence[bytes]:
     """Cut a request into requests of one span each; what cannot be cut stays whole."""
     try:
-        request = ExportTraceServiceRequest.FromString(body)
+        return single_requests(body, signal) or [body]
     except DecodeError:
         return [body]
-    singles = [
-        ExportTraceServiceRequest(
-            resource_spans=[
-                ResourceSpans(
-                    resource=of_resource.resource,
-                    scope_spans=[ScopeSpans(scope=of_scope.scope, spans=[span], schema_url=of_scope.schema_url)],
-                    schema_url=of_resource.schema_url,
-                )
-            ]
-        ).SerializeToString()
-        for of_resource in request.resource_spans
-        for of_scope in of_resource.scope_spans
-        for span in of_scope.spans
-    ]
-    return singles or [body]

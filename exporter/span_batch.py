@@ -1,4 +1,4 @@
-"""Spans in OTLP's wire format: attributes, the resource they are of, and the compressed requests that carry many.
+"""Spans and log records in OTLP's wire format: attributes, their resource, and the compressed requests of many.
 
 One failure is a small struct, because it is packed with others of the same API and stage under one resource. What the
 spans say is decided elsewhere; nothing here reads a log line.
@@ -9,14 +9,16 @@ from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from typing import NamedTuple
 
+from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsServiceRequest
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 from opentelemetry.proto.common.v1.common_pb2 import AnyValue, ArrayValue, InstrumentationScope, KeyValue
+from opentelemetry.proto.logs.v1.logs_pb2 import LogRecord, ResourceLogs, ScopeLogs
 from opentelemetry.proto.resource.v1.resource_pb2 import Resource
 from opentelemetry.proto.trace.v1.trace_pb2 import ResourceSpans, ScopeSpans, Span
 from opentelemetry.semconv.attributes.service_attributes import SERVICE_NAME
 from opentelemetry.semconv.schemas import Schemas
 
-from exporter.model import UNKNOWN, Api, LogGroup, SpanBatch
+from exporter.model import UNKNOWN, Api, LogGroup, Signal, SpanBatch
 
 # Conventions that are not stable yet: written out here, checked by a test against the package that defines them.
 AWS_LOG_GROUP_NAMES = "aws.log.group.names"
@@ -43,10 +45,11 @@ class Origin(NamedTuple):
 
 
 class FailureSpans(NamedTuple):
-    """One failure as spans, the root first."""
+    """One failure as spans, the root first, and its execution lines as log records where they are no span events."""
 
     origin: Origin
     spans: tuple[Span, ...]
+    log_records: tuple[LogRecord, ...] = ()
 
 
 def span_attributes(values: Mapping[str, Value]) -> list[KeyValue]:
@@ -70,45 +73,98 @@ def _encodable(text: str) -> str:
 
 
 def pack(failures: Sequence[FailureSpans], max_bytes: int = 1_000_000) -> tuple[SpanBatch, ...]:
-    """Pack failures into requests of at most `max_bytes` before compression, unless one failure alone is larger."""
+    """Pack failures into requests of at most `max_bytes` before compression, unless one failure alone is larger.
+
+    The requests of a lot of failures follow each other: that of their spans, that of their log records if there are any.
+    """
     batches: list[SpanBatch] = []
     chosen: list[FailureSpans] = []
     used_bytes = 0
     for failure in failures:
-        size_bytes = sum(span.ByteSize() for span in failure.spans)
+        size_bytes = sum(item.ByteSize() for item in (*failure.spans, *failure.log_records))
         if chosen and used_bytes + size_bytes > max_bytes:
-            batches.append(_pack(chosen))
+            batches += _pack(chosen)
             chosen, used_bytes = [], 0
         chosen.append(failure)
         used_bytes += size_bytes
     if chosen:
-        batches.append(_pack(chosen))
+        batches += _pack(chosen)
     return tuple(batches)
 
 
-def _pack(failures: Sequence[FailureSpans]) -> SpanBatch:
-    """Make one request, the spans of a resource together."""
-    grouped: dict[Origin, list[Span]] = {}
+def _pack(failures: Sequence[FailureSpans]) -> list[SpanBatch]:
+    """Make one request a signal, what is of one resource together."""
+    spans: dict[Origin, list[Span]] = {}
+    log_records: dict[Origin, list[LogRecord]] = {}
     for failure in failures:
-        grouped.setdefault(failure.origin, []).extend(failure.spans)
-    request = ExportTraceServiceRequest(
+        spans.setdefault(failure.origin, []).extend(failure.spans)
+        if failure.log_records:
+            log_records.setdefault(failure.origin, []).extend(failure.log_records)
+    of_spans = ExportTraceServiceRequest(
         resource_spans=[
             ResourceSpans(
                 resource=_resource_of(origin),
-                scope_spans=[
-                    ScopeSpans(
-                        scope=InstrumentationScope(name="apigateway-exporter", version=origin.version),
-                        spans=spans,
-                        schema_url=SCHEMA_URL,
-                    )
-                ],
+                scope_spans=[ScopeSpans(scope=_scope_of(origin), spans=told, schema_url=SCHEMA_URL)],
                 schema_url=SCHEMA_URL,
             )
-            for origin, spans in grouped.items()
+            for origin, told in spans.items()
         ]
     )
-    body = gzip.compress(request.SerializeToString(), compresslevel=1, mtime=0)
-    return SpanBatch(body=body, spans=sum(map(len, grouped.values())))
+    batches = [_batch("traces", of_spans.SerializeToString(), sum(map(len, spans.values())))]
+    if log_records:
+        of_logs = ExportLogsServiceRequest(
+            resource_logs=[
+                ResourceLogs(
+                    resource=_resource_of(origin),
+                    scope_logs=[ScopeLogs(scope=_scope_of(origin), log_records=told, schema_url=SCHEMA_URL)],
+                    schema_url=SCHEMA_URL,
+                )
+                for origin, told in log_records.items()
+            ]
+        )
+        batches.append(_batch("logs", of_logs.SerializeToString(), sum(map(len, log_records.values()))))
+    return batches
+
+
+def _batch(signal: Signal, request: bytes, count: int) -> SpanBatch:
+    return SpanBatch(body=gzip.compress(request, compresslevel=1, mtime=0), spans=count, signal=signal)
+
+
+def single_requests(body: bytes, signal: Signal) -> list[bytes]:
+    """Cut a serialized request into requests of one span, or log record, each. Raises `DecodeError`."""
+    if signal == "logs":
+        return [
+            ExportLogsServiceRequest(
+                resource_logs=[
+                    ResourceLogs(
+                        resource=logs.resource,
+                        scope_logs=[ScopeLogs(scope=part.scope, log_records=[record], schema_url=part.schema_url)],
+                        schema_url=logs.schema_url,
+                    )
+                ]
+            ).SerializeToString()
+            for logs in ExportLogsServiceRequest.FromString(body).resource_logs
+            for part in logs.scope_logs
+            for record in part.log_records
+        ]
+    return [
+        ExportTraceServiceRequest(
+            resource_spans=[
+                ResourceSpans(
+                    resource=spans.resource,
+                    scope_spans=[ScopeSpans(scope=of_scope.scope, spans=[span], schema_url=of_scope.schema_url)],
+                    schema_url=spans.schema_url,
+                )
+            ]
+        ).SerializeToString()
+        for spans in ExportTraceServiceRequest.FromString(body).resource_spans
+        for of_scope in spans.scope_spans
+        for span in of_scope.spans
+    ]
+
+
+def _scope_of(origin: Origin) -> InstrumentationScope:
+    return InstrumentationScope(name="apigateway-exporter", version=origin.version)
 
 
 @lru_cache(maxsize=1024)

@@ -380,9 +380,10 @@ def test_statuses_are_classes_numbers_and_ranges():
 
 def test_failures_are_wanted_by_status_and_cause_and_the_unknown_excludes_nothing():
     failures = load(WATCH + "failures: {statuses: [5xx, 404, 410-412], ignore_causes: [route_not_found]}").failures
-    wanted = [status for status in range(100, 600) if failures.wants(status, None)]
+    wanted = [status for status in range(400, 600) if failures.wants(status, None)]
     assert wanted == [404, 410, 411, 412, *range(500, 600)]
     assert failures.wants(None, None)
+    assert failures.wants(200, "masked_lambda_error"), "a failure that only the logs show"
     assert failures.wants(404, "bad_request")
     assert not failures.wants(404, "route_not_found")
     assert not failures.wants(None, "route_not_found")
@@ -425,7 +426,7 @@ def test_the_least_configuration_is_complete():
     assert config.state.path == "/var/lib/apigateway-exporter/state.db"
     assert config.state.max_outbox_bytes == 512 * 2**20
     assert config.web.listen_address == ListenAddress("0.0.0.0", 10610)
-    assert [status for status in range(100, 700) if config.failures.wants(status)] == list(range(400, 600))
+    assert [status for status in range(400, 700) if config.failures.wants(status)] == list(range(400, 600))
     assert (config.labels.max_series, config.labels.zero_hold_ms) == (20_000, 120_000)
     assert (config.traces.endpoint, config.traces.protocol, config.discover) == (None, None, None)
 

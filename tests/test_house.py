@@ -29,7 +29,7 @@ ROOMS = {
     "rules": {"rules", "rules_file", "conditions", "facts"},
     "spans": {"spans", "span_batch", "trace_context", "waterfall"},
     "metrics": {"metrics"},
-    "config": {"config"},
+    "config": {"config", "web_config"},
     "sources": {"sources"},
     "ledger": {"ledger"},
     "discovery": {"discovery"},

@@ -215,6 +215,7 @@ def make_world(
     placeholder: float = 0.0,
     two_batches: float = 0.0,
     longest_ms: int = 29_000,
+    timeout_ms: int = 29_000,
     lateness_ms: int = 300_000,
     late: float = 0.3,
     outcomes: list[str] | None = None,
@@ -236,7 +237,7 @@ def make_world(
         request = Request(
             number=number,
             arrival_ms=START_MS + rng.randrange(span_ms),
-            duration_ms=29_000 if outcome == "timeout" else rng.randrange(5, longest),
+            duration_ms=timeout_ms if outcome == "timeout" else rng.randrange(5, longest),
             outcome=outcome,
             request_id=f"{rng.getrandbits(32):08x}-1f6a-4c80-8d1a-{rng.getrandbits(48):012x}",
             extended_id=f"{rng.getrandbits(64):016x}=",

@@ -64,8 +64,11 @@ class Document:
         return source if len(source) <= _SOURCE_CHARS else f"{source[:_SOURCE_CHARS]}…"
 
 
-def read_document(text: str, environ: Mapping[str, str]) -> Document:
-    """Read one YAML document; `${NAME}` and `${NAME:-default}` in text values are taken from `environ`."""
+def read_document(text: str, environ: Mapping[str, str] | None) -> Document:
+    """Read one YAML document; `${NAME}` and `${NAME:-default}` in text values are taken from `environ`.
+
+    Without an environment a `$` means itself: password hashes are full of them.
+    """
     reader = _Reader(environ)
     mistake = None
     try:
@@ -99,7 +102,7 @@ def _syntax_mistake(error: yaml.YAMLError, text: str) -> Mistake:
 class _Reader:
     """One walk over the nodes of a document."""
 
-    def __init__(self, environ: Mapping[str, str]) -> None:
+    def __init__(self, environ: Mapping[str, str] | None) -> None:
         self.lines: dict[Path, int] = {}
         self.sources: dict[Path, str] = {}
         self.mistakes: list[Mistake] = []
@@ -147,7 +150,7 @@ class _Reader:
         text: str = node.value
         tag: str = node.tag
         if tag in _TEXT_TAGS:
-            return self._expand(text, path)
+            return text if self._environ is None else self._expand(text, path, self._environ)
         if tag == f"{_TAG}null":
             return None
         if tag == f"{_TAG}bool":
@@ -165,23 +168,23 @@ class _Reader:
         self._wrong(path, f"the tag `{tag.removeprefix(_TAG)}` is not read; remove it")
         return None
 
-    def _expand(self, text: str, path: Path) -> str | None:
+    def _expand(self, text: str, path: Path, environ: Mapping[str, str]) -> str | None:
         if "$" not in text:
             return text
-        expanded = _VARIABLE.sub(lambda match: self._variable(match, path), text)
+        expanded = _VARIABLE.sub(lambda match: self._variable(match, path, environ), text)
         if expanded == text:
             return text
         # An empty variable means "not set": no key of ours has a use for empty text.
         return FromEnvironment(expanded) if expanded else None
 
-    def _variable(self, match: re.Match[str], path: Path) -> str:
+    def _variable(self, match: re.Match[str], path: Path, environ: Mapping[str, str]) -> str:
         name, default = match["name"], match["default"]
         if name is None:
             return "$"
         if match["rest"] is None:
             self._wrong(path, f"`${{{name}` is not finished; write `${{{name}}}` or `${{{name}:-default}}`")
             return ""
-        value = self._environ.get(name)
+        value = environ.get(name)
         if default is not None:
             return value or default
         if value is None:

@@ -173,7 +173,8 @@ class Failures(Section):
         "4xx",
         "5xx",
     )
-    """The statuses that make a request a failure: classes (`4xx`), statuses (`404`) and ranges (`500-504`)."""
+    """Which statuses of 400 and more are failures: classes (`4xx`), statuses (`404`) and ranges (`500-504`). A request
+    that failed behind a lower status (`masked_lambda_error`) always is one."""
     ignore_causes: Annotated[tuple[CauseName, ...], AsList] = ()
     """Causes that are no failures to you; their requests still count in the totals."""
 
@@ -182,8 +183,8 @@ class Failures(Section):
         return frozenset[int]().union(*(parse_statuses(status) for status in self.statuses))
 
     def wants(self, status: int | None, cause: str | None = None) -> bool:
-        """Whether a request of this status and cause is a failure; what is not known excludes nothing."""
-        return (status is None or status in self._wanted) and cause not in self.ignore_causes
+        """Whether a request that failed with this status and cause counts; what is not known excludes nothing."""
+        return (status is None or status < 400 or status in self._wanted) and cause not in self.ignore_causes
 
 
 class Labels(Section):

@@ -52,7 +52,7 @@ PERMISSIONS: Final[Mapping[str, Permission]] = {
 """Every operation that discovery asks for. `GetApiStages` is apigatewayv2's `GetStages`."""
 
 _AWS_NAMES: Final = {"GetApiStages": "GetStages"}
-_UNREACHABLE: Final = frozenset({"credentials", "network", "stopping", "timeout"})
+_UNREACHABLE: Final = frozenset({"credentials", "network", "stopping", "throttled", "timeout"})
 
 
 class CallFailed(Exception):
@@ -64,7 +64,7 @@ class CallFailed(Exception):
 
     @property
     def hopeless(self) -> bool:
-        """Whether no other call to the same account and region would fare better."""
+        """Whether no other call to the same account and region would fare better, or would be polite."""
         return self.refusal.reason in _UNREACHABLE
 
 

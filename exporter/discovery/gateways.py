@@ -125,7 +125,7 @@ class HttpGateway:
             return answer.get("Items", []), answer.get("NextToken")
 
         return [
-            FoundApi(id=api["ApiId"], name=api.get("Name", ""), type=api["ProtocolType"], tags=api.get("Tags", {}))
+            FoundApi(id=api["ApiId"], name=api.get("Name", api["ApiId"]), type=api["ProtocolType"], tags=api.get("Tags", {}))
             for api in self._caller.list_all("GetApis", page)
             if "ApiId" in api
         ]
@@ -156,12 +156,39 @@ class HttpGateway:
         return _largest(integration.get("TimeoutInMillis") for integration in integrations)
 
 
+class _Logging(NamedTuple):
+    """What a stage's settings say of its execution log."""
+
+    level: Level
+    own_levels: Mapping[str, Level]
+    traced: tuple[str, ...]
+
+
+def _logging(settings: Mapping[str, tuple[str | None, bool]]) -> _Logging:
+    """Read the level and data tracing of each method or route; `*/*` is the stage's own."""
+    whole = _level(settings.get(_WHOLE_STAGE, (None, False))[0], Level.OFF)
+    levels = {method: _level(text, whole) for method, (text, _) in settings.items()}
+    return _Logging(
+        level=whole,
+        own_levels={_method(method): level for method, level in levels.items() if level is not whole},
+        # Tracing needs a level to trace at: without one nothing is logged.
+        traced=tuple(
+            _method(method)
+            for method, (_, traced) in sorted(settings.items())
+            if traced and levels[method] is not Level.OFF
+        ),
+    )
+
+
 def _rest_stage(api: FoundApi, stage: "RestStageTypeDef") -> Stage:
     access = stage.get("accessLogSettings") or {}
-    settings = stage.get("methodSettings") or {}
-    levels = {method: _level(setting.get("loggingLevel")) for method, setting in settings.items()}
     deployments = (stage.get("deploymentId"), (stage.get("canarySettings") or {}).get("deploymentId"))
-    whole = levels.pop(_WHOLE_STAGE, Level.OFF)
+    logging = _logging(
+        {
+            method: (setting.get("loggingLevel"), setting.get("dataTraceEnabled", False))
+            for method, setting in (stage.get("methodSettings") or {}).items()
+        }
+    )
     return Stage(
         api_id=api.id,
         api_name=api.name,
@@ -172,23 +199,27 @@ def _rest_stage(api: FoundApi, stage: "RestStageTypeDef") -> Stage:
         deployment_ids=tuple(deployment for deployment in deployments if deployment),
         access_arn=access.get("destinationArn") or None,
         access_format=access.get("format") or "",
-        level=whole,
-        own_levels={_method(method): level for method, level in levels.items() if level is not whole},
-        traced=_traced({method: bool(setting.get("dataTraceEnabled")) for method, setting in settings.items()}, levels | {_WHOLE_STAGE: whole}),
+        level=logging.level,
+        own_levels=logging.own_levels,
+        traced=logging.traced,
     )
 
 
 def _http_stage(api: FoundApi, stage: "HttpStageTypeDef") -> Stage:
     access = stage.get("AccessLogSettings") or {}
+    settings = {**(stage.get("RouteSettings") or {}), _WHOLE_STAGE: stage.get("DefaultRouteSettings") or {}}
     # HTTP APIs show these settings too, but have no execution log that they could set.
-    whole = (stage.get("DefaultRouteSettings") or {}) if api.type == "WEBSOCKET" else {}
-    routes = (stage.get("RouteSettings") or {}) if api.type == "WEBSOCKET" else {}
-    settings = {**routes, _WHOLE_STAGE: whole}
-    levels = {route: _level(setting.get("LoggingLevel")) for route, setting in settings.items()}
+    logging = _logging(
+        {
+            route: (setting.get("LoggingLevel"), setting.get("DataTraceEnabled", False))
+            for route, setting in settings.items()
+            if api.type == "WEBSOCKET"
+        }
+    )
     deployment = stage.get("DeploymentId")
     return Stage(
         api_id=api.id,
-        api_name=api.name or api.id,
+        api_name=api.name,
         api_type=api.type,
         name=stage.get("StageName", ""),
         api_tags=api.tags,
@@ -196,33 +227,19 @@ def _http_stage(api: FoundApi, stage: "HttpStageTypeDef") -> Stage:
         deployment_ids=(deployment,) if deployment else (),
         access_arn=access.get("DestinationArn") or None,
         access_format=access.get("Format") or "",
-        level=levels[_WHOLE_STAGE],
-        own_levels={
-            route: level
-            for route, level in levels.items()
-            if route != _WHOLE_STAGE and level is not levels[_WHOLE_STAGE]
-        },
-        traced=_traced({route: bool(setting.get("DataTraceEnabled")) for route, setting in settings.items()}, levels),
+        level=logging.level,
+        own_levels=logging.own_levels,
+        traced=logging.traced,
     )
 
 
-def _level(text: str | None) -> Level:
-    # A method without a level of its own in a setting that is about something else (throttling) logs nothing.
-    return Level(text) if text in Level.__members__ else Level.OFF
-
-
-def _traced(tracing: Mapping[str, bool], levels: Mapping[str, Level]) -> tuple[str, ...]:
-    """Data tracing needs a level to trace at: without one nothing is logged."""
-    return tuple(
-        "*" if method == _WHOLE_STAGE else _method(method)
-        for method, traced in sorted(tracing.items())
-        if traced and levels[method] is not Level.OFF
-    )
+def _level(text: str | None, otherwise: Level) -> Level:
+    return Level(text) if text in Level.__members__ else otherwise
 
 
 def _method(key: str) -> str:
-    """`~1orders~1{id}/GET` as people write it: `/orders/{id}/GET`."""
-    return key.replace("~1", "/").replace("~0", "~")
+    """`~1orders~1{id}/GET` as people write it: `/orders/{id}/GET`; `*` for the whole stage."""
+    return "*" if key == _WHOLE_STAGE else key.replace("~1", "/").replace("~0", "~")
 
 
 def _largest(timeouts_ms: Iterable[int | None]) -> int | None:

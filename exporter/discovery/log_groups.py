@@ -27,8 +27,8 @@ if TYPE_CHECKING:
 
 _PAGE = 50
 _STAGE_ARN = re.compile(r"arn:[\w-]+:apigateway:[^/]*/(?:restapis|apis)/(?P<id>[^/]+)/stages/(?P<stage>[^/]+)")
-_DIRECTORY = re.compile(r"(?:.*[/_])?", re.DOTALL)
-"""What a name begins with up to its last `/` or `_`: API Gateway's own groups differ behind their first `_`."""
+_PREFIXES = ("API-Gateway-Execution-Logs_", "/aws/apigateway/")
+"""What the names of API Gateway's own groups begin with, whatever API they belong to."""
 
 
 class LogGroups:
@@ -45,9 +45,9 @@ class LogGroups:
         with more groups than that saves, the rest is looked up one by one.
         """
         met: dict[str, LogGroupTypeDef] = {}
-        for prefix, members in groupby(sorted(names), key=_prefix):
+        for prefix, members in groupby(sorted(names, key=lambda name: (_prefix(name), name)), key=_prefix):
             wanted = list(members)
-            listed_to = self._list(prefix, wanted, met)
+            listed_to = self._list(prefix, wanted, met) if len(wanted) > 1 else ""
             for name in wanted:
                 if name > listed_to:
                     self._list(name, [name], met)
@@ -131,10 +131,8 @@ class LogGroups:
 
 
 def _prefix(name: str) -> str:
-    if name.startswith("API-Gateway-Execution-Logs_"):
-        return "API-Gateway-Execution-Logs_"
-    match = _DIRECTORY.match(name)
-    return match[0] if match else ""
+    known = next((prefix for prefix in _PREFIXES if name.startswith(prefix)), None)
+    return known or name[: max(name.rfind("/"), name.rfind("_")) + 1]
 
 
 def _facts(group: "LogGroupTypeDef") -> GroupFacts:

@@ -13,6 +13,11 @@ from exporter.discovery.stages import Stage
 Tags = Mapping[str, str]
 
 
+def wants_type(discover: Discover, api_type: str) -> bool:
+    """Whether APIs of this type are looked for."""
+    return {"REST": discover.rest, "HTTP": discover.http, "WEBSOCKET": discover.websocket}.get(api_type, False)
+
+
 def may_take(discover: Discover, name: str, tags: Tags) -> bool:
     """Whether any stage of an API of this name and tags could be taken: if not, its stages need no call."""
     names = discover.include.names
@@ -25,16 +30,12 @@ def takes(discover: Discover, stage: Stage) -> bool:
     """Whether a stage is taken."""
     include, exclude = discover.include, discover.exclude
     return (
-        _wants_type(discover, stage.api_type)
+        wants_type(discover, stage.api_type)
         and may_take(discover, stage.api_name, stage.api_tags)
         and (not include.stages or _any(include.stages, stage.name))
         and all(_has(stage.tags, tag) or _has(stage.api_tags, tag) for tag in include.tags.items())
         and not (_any(exclude.stages, stage.name) or _has_any(exclude, stage.tags))
     )
-
-
-def _wants_type(discover: Discover, api_type: str) -> bool:
-    return {"REST": discover.rest, "HTTP": discover.http, "WEBSOCKET": discover.websocket}.get(api_type, False)
 
 
 def _any(patterns: Iterable[str], text: str) -> bool:

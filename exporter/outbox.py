@@ -182,9 +182,7 @@ class Outbox:
         self._counts.sent(self._signal, spans - rejected)
         if rejected:
             self._counts.rejected(self._signal, rejected)
-            log.warning(
-                "the OTLP receiver rejected spans", signal=self._signal, count=rejected, said=outcome.message
-            )
+            log.warning("the OTLP receiver rejected spans", signal=self._signal, count=rejected, said=outcome.message)
 
     def _give_up(self, row: OutboxRow, spans: int, reason: str, said: str) -> None:
         self._ledger.outbox_delete([row.id])

@@ -59,7 +59,7 @@ def span_attributes(values: Mapping[str, Value]) -> list[KeyValue]:
 
 def _value(value: str | bool | int | Sequence[str]) -> AnyValue:
     if isinstance(value, str):
-        return AnyValue(string_value=_encodable(value))
+        return AnyValue(string_value=encodable(value))
     if isinstance(value, bool):
         return AnyValue(bool_value=value)
     if isinstance(value, int):
@@ -67,7 +67,7 @@ def _value(value: str | bool | int | Sequence[str]) -> AnyValue:
     return AnyValue(array_value=ArrayValue(values=[_value(item) for item in value]))
 
 
-def _encodable(text: str) -> str:
+def encodable(text: str) -> str:
     """Replace what UTF-8 cannot carry: halves of surrogate pairs, which JSON can escape."""
     return text if text.isascii() else text.encode("utf-8", "replace").decode()
 

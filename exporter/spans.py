@@ -2,44 +2,25 @@
 
 Everything follows from the failure alone: ids are taken from what the lines say or hashed from it, times are the lines'
 own, so that a failure told twice is the same spans. The SDK is not used, because its limits drop silently and its ids
-are random; its wire format is. Nothing of a caller's person, body, query or headers is put on a span unless its access
-variable is opened by name, and no text is put there without redaction.
+are random; its wire format is. Which facts stand on a span, and which never do, is said in `conventions.py`.
 """
 
-import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
-from urllib.parse import urlsplit
 
+from opentelemetry.proto.common.v1.common_pb2 import AnyValue
+from opentelemetry.proto.logs.v1.logs_pb2 import LogRecord, SeverityNumber
 from opentelemetry.proto.trace.v1.trace_pb2 import Span, SpanFlags, Status
-from opentelemetry.semconv.attributes.client_attributes import CLIENT_ADDRESS
 from opentelemetry.semconv.attributes.error_attributes import ERROR_TYPE
-from opentelemetry.semconv.attributes.http_attributes import (
-    HTTP_REQUEST_METHOD,
-    HTTP_RESPONSE_STATUS_CODE,
-    HTTP_ROUTE,
-)
-from opentelemetry.semconv.attributes.server_attributes import SERVER_ADDRESS, SERVER_PORT
-from opentelemetry.semconv.attributes.url_attributes import URL_FULL, URL_PATH, URL_SCHEME
-from opentelemetry.semconv.attributes.user_agent_attributes import USER_AGENT_ORIGINAL
+from opentelemetry.semconv.attributes.http_attributes import HTTP_RESPONSE_STATUS_CODE
 
-from exporter.model import UNKNOWN, ExecutionStep, Failure, RequestTimeline, Step
-from exporter.redaction import redact, strip_url
-from exporter.span_batch import FailureSpans, Origin, Value, span_attributes
-from exporter.trace_context import Placement, SpanIds, caller_context, hashed_id, place, read_xray
+from exporter.conventions import cut, phase_attributes, request_attributes, span_name
+from exporter.model import ExecutionStep, Failure, Step
+from exporter.span_batch import FailureSpans, Origin, Value, encodable, span_attributes
+from exporter.trace_context import Placement, SpanIds, caller_context, hashed_id, place
 from exporter.waterfall import Bar, Phase, Waterfall, waterfall
 
-# Conventions that are not stable yet: written out here, checked by a test against the package that defines them.
-AWS_REQUEST_ID = "aws.request_id"
-FAAS_INVOKED_NAME = "faas.invoked_name"
-FAAS_INVOKED_PROVIDER = "faas.invoked_provider"
-FAAS_INVOKED_REGION = "faas.invoked_region"
-
-_METHODS = frozenset(
-    {"CONNECT", "DELETE", "GET", "HEAD", "OPTIONS", "PATCH", "POST", "PUT", "QUERY", "TRACE", "_OTHER"}
-)
-"""What stands for a method where a line's one name may also be an id."""
 _NOT_ERRORS = frozenset({"client", "auth", "throttle", "waf"})
 """Categories in which the caller is refused: what is answered, if no line says, is a 4xx."""
 _WAITING = frozenset({"integration", "backend"})
@@ -62,14 +43,9 @@ _PHASE_OF_CAUSE = {
     "waf_failure": Phase.WAF,
 }
 """Causes that their category does not place: a mapping fails before or after the integration, which is innocent."""
-_ATTRIBUTE_OF_FIELD = {"identity.sourceIp": CLIENT_ADDRESS, "identity.userAgent": USER_AGENT_ORIGINAL}
 _RANK = {Step.REASON: 0, Step.GATEWAY_RESPONSE: 1, Step.COMPLETED: 1, Step.API_KEY: 1, Step.REQUEST_DETAIL: 3}
 """Which lines to keep when there are too many: lowest first; what is not named is between detail and outcome."""
-_MAX_TEXT = 4096
-"""Characters of any one text on a span."""
 _LATEST_MS = (2**64 - 1) // 1_000_000
-_USERINFO = re.compile(r"(?<=://)[^/]*@")
-_LAMBDA_URL = re.compile(r"/functions/arn:[\w-]+:lambda:([\w-]+):\d+:function:([\w-]+)")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -78,8 +54,10 @@ class SpanOptions:
 
     join: Literal["trace", "link"] = "trace"
     """`trace`: into the caller's trace where the logs name one; `link`: always a trace of its own, with a link."""
+    events: Literal["span", "logs"] = "span"
+    """Execution lines as events on the root span, or as log records of the same trace and span."""
     max_events: int = 64
-    """Events on a span; lines with a reason are kept beyond it."""
+    """Execution lines told of a request; those with a reason are kept beyond it."""
     allowed_fields: frozenset[str] = frozenset()
     """Access variables to show although they tell of persons (`identity.sourceIp`), by `$context` name."""
     link_template: str | None = None
@@ -115,38 +93,65 @@ def trace_url(ids: SpanIds, options: SpanOptions) -> str | None:
 
 
 def failure_spans(
-    failure: Failure, options: SpanOptions, *, reused_id: bool = False, crowded: bool = False
+    failure: Failure,
+    options: SpanOptions,
+    *,
+    reused_id: bool = False,
+    crowded: bool = False,
+    sampled_from: int = 1,
 ) -> FailureSpans:
-    """Tell a failure as spans: a root and a child for each phase that the logs time. See `place` for the two facts."""
+    """Tell a failure as spans: a root and a child for each phase that the logs time.
+
+    `reused_id` and `crowded` as for `place`; `sampled_from`: how many failures of its cause this one stands for.
+    """
     timeline = failure.timeline
-    placement = place(timeline, options.join, reused_id=reused_id, crowded=crowded)
-    failed = _failed_phase(failure)
-    fall = waterfall(timeline, failed, integration_ran=failure.category in _WAITING)
-    root = _root(failure, placement, fall, failed, options)
-    children = (_child(failure, placement, bar, failed) for bar in fall.bars)
+    told = _Told(
+        failure=failure,
+        placement=place(timeline, options.join, reused_id=reused_id, crowded=crowded),
+        lines=_kept_lines(timeline.steps, options.max_events),
+        failed=_failed_phase(failure),
+        is_error=_is_error(failure),
+        sampled_from=sampled_from,
+    )
+    fall = waterfall(timeline, told.failed, integration_ran=failure.category in _WAITING)
+    root = _root(told, fall, options)
+    children = (_child(told, bar) for bar in fall.bars)
+    log_records = (_log_record(told, step) for step in told.lines) if options.events == "logs" else ()
     origin = Origin(timeline.api, timeline.groups, options.resource, options.version)
-    return FailureSpans(origin, (root, *children))
+    return FailureSpans(origin, (root, *children), tuple(log_records))
 
 
-def _root(failure: Failure, placement: Placement, fall: Waterfall, failed: Phase | None, options: SpanOptions) -> Span:
-    timeline = failure.timeline
-    status = timeline.status
-    kept = _kept_lines(timeline.steps, options.max_events)
-    is_error = failure.category not in _NOT_ERRORS if status is None else status >= 500
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _Told:
+    """What is decided of a failure before its spans are made."""
+
+    failure: Failure
+    placement: Placement
+    lines: Sequence[ExecutionStep]
+    """The execution lines to tell of."""
+    failed: Phase | None
+    """The phase to blame."""
+    is_error: bool
+    """Whether the server failed, not the caller."""
+    sampled_from: int
+
+
+def _root(told: _Told, fall: Waterfall, options: SpanOptions) -> Span:
+    failure, placement = told.failure, told.placement
     caller = placement.caller
+    left_out = len(failure.timeline.steps) - len(told.lines)
     attributes: dict[str, Value] = {
-        **_request_attributes(timeline, options),
-        HTTP_RESPONSE_STATUS_CODE: status,
-        ERROR_TYPE: failure.cause if is_error else None,
+        **request_attributes(failure.timeline, options.allowed_fields),
+        ERROR_TYPE: failure.cause if told.is_error else None,
         "apigateway.cause": failure.cause,
         "apigateway.category": failure.category,
         "apigateway.rule": failure.rule,
-        "apigateway.evidence": _cut(failure.evidence),
-        "apigateway.failed_phase": failed,
-        "apigateway.integration_request_id": _integration_request_id(timeline),
+        "apigateway.evidence": cut(failure.evidence),
+        "apigateway.failed_phase": told.failed,
         "apigateway.caller_trace_id": None if caller is None else caller.trace_id,
         "apigateway.time_source": fall.source,
-        "apigateway.lines_left_out": len(timeline.steps) - len(kept) or None,
+        "apigateway.lines_left_out": left_out or None,
+        "apigateway.sampled_from": told.sampled_from if told.sampled_from > 1 else None,
     }
     links = []
     if placement.link is not None:
@@ -157,57 +162,42 @@ def _root(failure: Failure, placement: Placement, fall: Waterfall, failed: Phase
                 attributes=span_attributes({"apigateway.link": "caller"}),
             )
         )
+    are_events = options.events == "span"
     return Span(
         trace_id=bytes.fromhex(placement.ids.trace_id),
         span_id=bytes.fromhex(placement.ids.span_id),
         parent_span_id=bytes.fromhex(placement.parent_id or ""),
         flags=_flags(remote_parent=placement.parent_id is not None),
-        name=_span_name(timeline),
+        name=span_name(failure.timeline),
         kind=Span.SPAN_KIND_SERVER,
         start_time_unix_nano=_ns(fall.start_ms),
         end_time_unix_nano=_ns(fall.end_ms),
         attributes=span_attributes(attributes),
-        events=[_event(step) for step in kept],
-        dropped_events_count=len(timeline.steps) - len(kept),
+        events=[_event(step) for step in told.lines] if are_events else [],
+        dropped_events_count=left_out if are_events else 0,
         links=links,
-        status=_error(failure) if is_error else None,
+        status=_error(failure) if told.is_error else None,
     )
 
 
-def _child(failure: Failure, placement: Placement, bar: Bar, failed: Phase | None) -> Span:
-    outcome = bar.outcome
-    phase_status = None if outcome is None else outcome.status
-    phase_error = None if outcome is None or outcome.error is None else redact(outcome.error)
-    is_integration = bar.phase is Phase.INTEGRATION
-    attributes: dict[str, Value] = {
-        "apigateway.phase": bar.phase,
-        "apigateway.time_source": bar.source,
-        "apigateway.time_clamped": bar.clamped or None,
-        "apigateway.error_message": None if phase_error is None else _cut(phase_error),
-        AWS_REQUEST_ID: _called_request_id(failure.timeline, bar.phase),
-    }
-    if is_integration:
-        attributes |= _integration_attributes(failure.timeline, phase_status)
-    else:
-        attributes["apigateway.phase_status"] = phase_status
-    if bar.target is not None:
-        attributes |= _target_attributes(bar.target)
+def _child(told: _Told, bar: Bar) -> Span:
+    attributes = phase_attributes(told.failure.timeline, bar)
     status = None
-    if bar.phase is failed:
-        status = _error(failure)
-        attributes[ERROR_TYPE] = failure.cause
+    if bar.phase is told.failed:
+        status = _error(told.failure)
+        attributes[ERROR_TYPE] = told.failure.cause
     elif isinstance(answered := attributes.get(HTTP_RESPONSE_STATUS_CODE), int) and answered >= 400:
         # The failure is not its fault, but by the conventions a client's call that got this answer failed.
         status = Status(code=Status.STATUS_CODE_ERROR)
         attributes[ERROR_TYPE] = str(answered)
-    root_id = placement.ids.span_id
+    ids = told.placement.ids
     return Span(
-        trace_id=bytes.fromhex(placement.ids.trace_id),
-        span_id=bytes.fromhex(hashed_id(16, "phase", root_id, bar.phase)),
-        parent_span_id=bytes.fromhex(root_id),
+        trace_id=bytes.fromhex(ids.trace_id),
+        span_id=bytes.fromhex(hashed_id(16, "phase", ids.span_id, bar.phase)),
+        parent_span_id=bytes.fromhex(ids.span_id),
         flags=_flags(remote_parent=False),
         name=bar.phase,
-        kind=Span.SPAN_KIND_CLIENT if is_integration else Span.SPAN_KIND_INTERNAL,
+        kind=Span.SPAN_KIND_CLIENT if bar.phase is Phase.INTEGRATION else Span.SPAN_KIND_INTERNAL,
         start_time_unix_nano=_ns(bar.start_ms),
         end_time_unix_nano=_ns(bar.end_ms),
         attributes=span_attributes(attributes),
@@ -219,7 +209,29 @@ def _event(step: ExecutionStep) -> Span.Event:
     return Span.Event(
         time_unix_nano=_ns(step.at_ms),
         name=f"apigateway.{step.step}",
-        attributes=span_attributes({"apigateway.text": _cut(step.text)}),
+        attributes=span_attributes({"apigateway.text": cut(step.text)}),
+    )
+
+
+def _log_record(told: _Told, step: ExecutionStep) -> LogRecord:
+    """The same line as a record of its own: in a log store it is found by cause and request id, too."""
+    severity, name = SeverityNumber.SEVERITY_NUMBER_INFO, "INFO"
+    if step.step is Step.REASON:
+        severity, name = SeverityNumber.SEVERITY_NUMBER_WARN, "WARN"
+        if told.is_error:
+            severity, name = SeverityNumber.SEVERITY_NUMBER_ERROR, "ERROR"
+    return LogRecord(
+        time_unix_nano=_ns(step.at_ms),
+        severity_number=severity,
+        severity_text=name,
+        event_name=f"apigateway.{step.step}",
+        body=AnyValue(string_value=encodable(cut(step.text))),
+        attributes=span_attributes(
+            {"apigateway.cause": told.failure.cause, "apigateway.request_id": told.failure.timeline.request_id}
+        ),
+        flags=1,
+        trace_id=bytes.fromhex(told.placement.ids.trace_id),
+        span_id=bytes.fromhex(told.placement.ids.span_id),
     )
 
 
@@ -239,11 +251,20 @@ def _failed_phase(failure: Failure) -> Phase | None:
     return _PHASE_OF_CATEGORY.get(failure.category)
 
 
+def _is_error(failure: Failure) -> bool:
+    status = failure.timeline.status
+    return failure.category not in _NOT_ERRORS if status is None else status >= 500
+
+
 def _error(failure: Failure) -> Status:
-    return Status(code=Status.STATUS_CODE_ERROR, message=_cut(failure.evidence))
+    return Status(code=Status.STATUS_CODE_ERROR, message=cut(failure.evidence))
 
 
 def _flags(*, remote_parent: bool) -> int:
     """Sampled, and whether the parent is somebody else's span."""
     flags = 1 | SpanFlags.SPAN_FLAGS_CONTEXT_HAS_IS_REMOTE_MASK
     return flags | SpanFlags.SPAN_FLAGS_CONTEXT_IS_REMOTE_MASK if remote_parent else flags
+
+
+def _ns(at_ms: int) -> int:
+    return min(max(at_ms, 0), _LATEST_MS) * 1_000_000

@@ -89,7 +89,7 @@ def test_classify_takes_a_stages_own_format():
 
 
 def test_classify_refuses_a_format_it_cannot_read():
-    result = invoke("classify", "--access-format", "$context.path$context.identity.userAgent", text="x")
+    result = invoke("classify", "--access-format", "$context.status $context.path$context.identity.userAgent", text="x")
     assert result.exit_code == 2
     assert "path" in result.stderr
     assert "identity.userAgent" in result.stderr
@@ -139,8 +139,9 @@ def test_test_rules_passes_the_shipped_rules_and_fails_a_test_that_does_not_hold
         "    when: {status: 418}\n"
         "    tests:\n"
         "      - name: a teapot\n"
-        '        access: \'{"requestId":"17cb49b2-1061-45dc-8c6b-2e2e2e2e2e2e","status":"417"}\'\n'
-        "        expect: bad_request\n"
+        "        lines: |\n"
+        '          {"requestId":"17cb49b2-1061-45dc-8c6b-2e2e2e2e2e2e","status":"417","protocol":"HTTP/1.1"}\n'
+        "        expect: none\n"
     )
     bad = invoke("test-rules", str(own))
     assert bad.exit_code == 1

@@ -173,6 +173,9 @@ def _sharers(found: Sequence[StageLogs]) -> Mapping[LogGroup, Sequence[StageLogs
 
 
 def _of_sharing(item: StageLogs, sharers: Mapping[LogGroup, Sequence[StageLogs]]) -> Iterator[_Said]:
+    if item.access is not None and item.mixed:
+        text = f"the log group {item.access.name} takes access and execution lines; only the access lines are read"
+        yield FindingKind.SHARED_GROUP, f"{text}; deliver the execution lines to a group of their own"
     for group in item.groups:
         others = [f"{other.api.name}/{other.api.stage}" for other in sharers[group] if other is not item]
         if not others:
@@ -194,9 +197,10 @@ def _variables(stage: Stage) -> set[str] | None:
     if stage.access_group is None:
         return None
     try:
-        return {piece.name for piece in pieces_of(stage.access_format) if isinstance(piece, Variable)}
+        names = {piece.name for piece in pieces_of(stage.access_format) if isinstance(piece, Variable)}
     except AccessFormatError:
         return None
+    return names or None
 
 
 def _listed(names: Sequence[str], most: int = 3) -> str:

@@ -35,6 +35,8 @@ class StageLogs:
     """Groups that it should write to and that are not there."""
     elsewhere: tuple[str, ...] = ()
     """Where its execution lines go instead of a log group, as CloudWatch Logs names it (`S3`, `FH`, …)."""
+    mixed: bool = False
+    """Whether its execution lines go to its access group: a group is read as one kind of lines, access lines here."""
     format: str = "auto"
     """How its access lines are to be read: the stage's own format, `auto` where that cannot be."""
     format_refused: str | None = None
@@ -65,8 +67,8 @@ def _locate(stage: Stage, survey: Survey) -> StageLogs:
         execution = _best(candidates, survey)
         if execution is None:
             missing += candidates[:1]
-    if execution == access:
-        # A group is read as one kind of lines; access lines alone tell every failure.
+    mixed = execution is not None and execution == access
+    if mixed:
         execution = None
     text, refused = _readable_format(stage)
     return StageLogs(
@@ -77,6 +79,7 @@ def _locate(stage: Stage, survey: Survey) -> StageLogs:
         execution=None if execution is None else LogGroup(survey.account, survey.region, execution),
         missing=tuple(missing),
         elsewhere=() if delivery.groups else delivery.elsewhere,
+        mixed=mixed,
         format=text,
         format_refused=refused,
     )

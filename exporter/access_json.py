@@ -5,15 +5,15 @@ next. Lines that are no valid JSON (API Gateway pastes some values in unescaped)
 """
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from operator import attrgetter
 from typing import NamedTuple, cast
 
 import msgspec
 
 from exporter.access_format import AccessFormatError, Piece, TextFormat, Variable
-from exporter.access_variables import GLANCE_VARIABLES, Scalar, glance_from, text_of, variables_of
-from exporter.model import AccessGlance, Unreadable
+from exporter.access_variables import GLANCE_VARIABLES, Scalar, text_of, variables_of
+from exporter.model import Unreadable
 
 NOT_JSON = Unreadable(reason="not_json")
 """Not a JSON object, nor the torn remains of one."""
@@ -224,8 +224,8 @@ _MAX_LEARNT = 5
 _MAX_NAMED = 64
 
 
-def _glance_of(values: Mapping[str, str]) -> AccessGlance | Unreadable:
-    return glance_from([values.get(name) for name in GLANCE_VARIABLES])
+def _chosen(values: Mapping[str, str]) -> Sequence[Scalar]:
+    return tuple(values.get(name) for name in GLANCE_VARIABLES)
 
 
 _NO_KEYS = _Learnt(
@@ -244,26 +244,26 @@ class JsonLines:
         self._prefer(_NO_KEYS)
         self._names: dict[tuple[str, ...], dict[str, str]] = {}
 
-    def glance(self, line: str) -> AccessGlance | Unreadable:
-        """What counting needs. `line` has no white space around it."""
+    def look(self, line: str) -> Sequence[Scalar] | Unreadable:
+        """The values of GLANCE_VARIABLES. `line` has no white space around it."""
         try:
             found = self._decode(line)
         except _REFUSED:
-            return self._glance_of_unusual(line)
-        return glance_from(self._glance_values(found))
+            return self._look_at_unusual(line)
+        return self._glance_values(found)
 
-    def _glance_of_unusual(self, line: str) -> AccessGlance | Unreadable:
+    def _look_at_unusual(self, line: str) -> Sequence[Scalar] | Unreadable:
         for learnt in self._learnt[1:]:
             try:
                 found = learnt.decode(line)
             except _REFUSED:
                 continue
             self._prefer(learnt)
-            return glance_from(learnt.glance_values(found))
+            return learnt.glance_values(found)
         try:
             tree = _decode(line)
         except _REFUSED:
-            return self._glance_of_torn(line)
+            return self._look_at_torn(line)
         if not isinstance(tree, dict):
             return NOT_JSON
         scalars = _flat(tree)
@@ -271,7 +271,7 @@ class JsonLines:
             learnt_now = _learn(tree, self._names_of(scalars))
             if learnt_now is not None:
                 self._prefer(learnt_now)
-        return _glance_of(self._values_of(scalars))
+        return _chosen(self._values_of(scalars))
 
     def _prefer(self, learnt: _Learnt) -> None:
         self._learnt = [learnt, *(other for other in self._learnt if other is not learnt)]
@@ -285,13 +285,13 @@ class JsonLines:
             return self._values_of_torn(line)
         return self._values_of(_flat(tree)) if isinstance(tree, dict) else NOT_JSON
 
-    def _glance_of_torn(self, line: str) -> AccessGlance | Unreadable:
+    def _look_at_torn(self, line: str) -> Sequence[Scalar] | Unreadable:
         if self._known is not None and self._known.text is not None:
             found = self._known.text.glance_values(line)
             if found is not None:
-                return glance_from([None if value is None else _cleaned(value) for value in found])
+                return tuple(None if value is None else _cleaned(value) for value in found)
         values = self._values_of_torn(line)
-        return values if isinstance(values, Unreadable) else _glance_of(values)
+        return values if isinstance(values, Unreadable) else _chosen(values)
 
     def _values_of_torn(self, line: str) -> dict[str, str] | Unreadable:
         if self._known is not None and self._known.text is not None:

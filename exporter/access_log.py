@@ -11,7 +11,7 @@ from typing import Protocol
 
 from exporter.access_format import FORMAT_MISMATCH, AccessFormatError, TextFormat, Variable, pieces_of
 from exporter.access_json import JsonLines, json_format
-from exporter.access_variables import GLANCE_VARIABLES, NO_KNOWN_FIELD, glance_from, record_from, text_of, variables_of
+from exporter.access_variables import GLANCE_VARIABLES, Scalar, glance_from, record_from, text_of, variables_of
 from exporter.model import AccessGlance, AccessRecord, LogEvent, Unreadable
 
 __all__ = ["AccessFormatError", "AccessParser", "access_parser"]
@@ -23,8 +23,12 @@ EMPTY = Unreadable(reason="empty")
 class AccessParser(Protocol):
     """Reads the access lines of one log group. Not to be shared between threads that read at the same time."""
 
+    def look(self, message: str) -> Sequence[Scalar] | Unreadable:
+        """The values of `GLANCE_VARIABLES`, as logged: the cheapest reading, for every line."""
+        ...
+
     def glance(self, message: str) -> AccessGlance | Unreadable:
-        """What counting needs of a line; cheap, for every line."""
+        """What counting needs of a line: what `look` found, made clean."""
         ...
 
     def parse(self, event: LogEvent) -> AccessRecord | Unreadable:
@@ -90,7 +94,7 @@ XML = (_XML_OPEN + _XML_EXTENDED + _XML_REST, _XML_OPEN + _XML_REST)
 class _Reader(Protocol):
     """Reads lines without white space around them."""
 
-    def glance(self, line: str) -> AccessGlance | Unreadable: ...
+    def look(self, line: str) -> Sequence[Scalar] | Unreadable: ...
 
     def values(self, line: str) -> dict[str, str] | Unreadable: ...
 
@@ -101,13 +105,13 @@ class _TextLines:
     def __init__(self, formats: Sequence[TextFormat]) -> None:
         self._formats = tuple(formats)
 
-    def glance(self, line: str) -> AccessGlance | Unreadable:
+    def look(self, line: str) -> Sequence[Scalar] | Unreadable:
         for form in self._formats:
             found = form.glance_values(line)
             if found is not None:
                 if form is not self._formats[0]:
                     self._formats = (form, *(other for other in self._formats if other is not form))
-                return glance_from(found)
+                return found
         return FORMAT_MISMATCH
 
     def values(self, line: str) -> dict[str, str] | Unreadable:
@@ -144,14 +148,12 @@ class _XmlLines:
     def __init__(self) -> None:
         self._samples = _TextLines(_compiled(XML))
 
-    def glance(self, line: str) -> AccessGlance | Unreadable:
-        glance = self._samples.glance(line)
-        if isinstance(glance, AccessGlance):
-            return glance
+    def look(self, line: str) -> Sequence[Scalar] | Unreadable:
+        found = self._samples.look(line)
+        if not isinstance(found, Unreadable):
+            return found
         values = _xml_values(line)
-        return (
-            values if isinstance(values, Unreadable) else glance_from([values.get(name) for name in GLANCE_VARIABLES])
-        )
+        return values if isinstance(values, Unreadable) else tuple(values.get(name) for name in GLANCE_VARIABLES)
 
     def values(self, line: str) -> dict[str, str] | Unreadable:
         values = self._samples.values(line)
@@ -166,10 +168,10 @@ class _Auto:
         self._xml = _XmlLines()
         self._text = _TextLines(_compiled(CLF + CSV))
 
-    def glance(self, line: str) -> AccessGlance | Unreadable:
+    def look(self, line: str) -> Sequence[Scalar] | Unreadable:
         if line[0] == "{":
-            return self._json.glance(line)
-        return self._xml.glance(line) if line[0] == "<" else self._text.glance(line)
+            return self._json.look(line)
+        return self._xml.look(line) if line[0] == "<" else self._text.look(line)
 
     def values(self, line: str) -> dict[str, str] | Unreadable:
         if line[0] == "{":
@@ -184,12 +186,12 @@ class _OwnFormat:
         self._own = own
         self._auto = _Auto()
 
-    def glance(self, line: str) -> AccessGlance | Unreadable:
-        glance = self._own.glance(line)
-        if isinstance(glance, Unreadable) and glance is not NO_KNOWN_FIELD:
-            other = self._auto.glance(line)
-            return glance if isinstance(other, Unreadable) else other
-        return glance
+    def look(self, line: str) -> Sequence[Scalar] | Unreadable:
+        found = self._own.look(line)
+        if isinstance(found, Unreadable):
+            other = self._auto.look(line)
+            return found if isinstance(other, Unreadable) else other
+        return found
 
     def values(self, line: str) -> dict[str, str] | Unreadable:
         values = self._own.values(line)
@@ -202,11 +204,15 @@ class _OwnFormat:
 class _Parser:
     def __init__(self, reader: _Reader) -> None:
         self._values = reader.values
-        self._glance = reader.glance
+        self._look = reader.look
+
+    def look(self, message: str) -> Sequence[Scalar] | Unreadable:
+        line = message.strip()
+        return self._look(line) if line else EMPTY
 
     def glance(self, message: str) -> AccessGlance | Unreadable:
-        line = message.strip()
-        return self._glance(line) if line else EMPTY
+        found = self.look(message)
+        return found if isinstance(found, Unreadable) else glance_from(found)
 
     def parse(self, event: LogEvent) -> AccessRecord | Unreadable:
         line = event.message.strip()

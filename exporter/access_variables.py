@@ -43,20 +43,23 @@ VARIABLES = frozenset(_NAMES.split()) | frozenset(f"identity.{name}" for name in
 GLANCE_VARIABLES = (
     "requestId",
     "extendedRequestId",
+    "responseLatency",
+    "integrationLatency",
+    "integration.latency",
+    # What follows repeats from line to line: callers may remember what they made of it.
     "status",
     "httpMethod",
     "resourcePath",
     "routeKey",
     "apiId",
     "stage",
-    "responseLatency",
-    "integrationLatency",
-    "integration.latency",
     "error.responseType",
     "integration.error",
     "integrationErrorMessage",
 )
 """What `glance_from` takes, in its order."""
+ROUTE_FROM = 5
+"""Where the repeating values of GLANCE_VARIABLES begin."""
 
 
 # ------------------------------------------------------------------------------------------------- names people choose
@@ -201,7 +204,8 @@ _known_ms_of = _MS.get
 _NUMBER = re.compile(r"[0-9]{1,12}(?:\.[0-9]{1,9})?", re.ASCII)
 
 
-def _ms_of(value: Scalar) -> int | None:
+def ms_of(value: Scalar) -> int | None:
+    """Milliseconds of a latency as logged; None for anything else."""
     text = text_of(value)
     return round(float(text)) if text is not None and _NUMBER.fullmatch(text) else None
 
@@ -247,15 +251,15 @@ def glance_from(values: Sequence[Scalar]) -> AccessGlance | Unreadable:
     (
         request_id,
         extended_request_id,
+        latency,
+        integration_latency,
+        integration_latency_dotted,
         status,
         method,
         resource_path,
         route_key,
         api_id,
         stage,
-        latency,
-        integration_latency,
-        integration_latency_dotted,
         response_type,
         integration_error,
         integration_error_message,
@@ -281,8 +285,8 @@ def glance_from(values: Sequence[Scalar]) -> AccessGlance | Unreadable:
         resource=_resource_of(resource_path, route_key),
         api_id=api_id if type(api_id) is str and api_id not in _ABSENT else text_of(api_id),
         stage=stage if type(stage) is str and stage not in _ABSENT else text_of(stage),
-        latency_ms=latency_ms if latency_ms != _UNREAD else _ms_of(latency),
-        integration_latency_ms=integration_ms if integration_ms != _UNREAD else _ms_of(integration_latency),
+        latency_ms=latency_ms if latency_ms != _UNREAD else ms_of(latency),
+        integration_latency_ms=integration_ms if integration_ms != _UNREAD else ms_of(integration_latency),
         response_type=None if response_type in _ABSENT else text_of(response_type),
         gateway_error=(integration_error not in _ABSENT and _is_gateway_error(integration_error))
         or (integration_error_message not in _ABSENT and _is_gateway_error(integration_error_message)),
@@ -299,7 +303,7 @@ def _folded(text: str | None) -> str | None:
 
 
 def _phase(status: str | None, latency: str | None, error: str | None) -> PhaseOutcome | None:
-    outcome = PhaseOutcome(status=_status_of(status), latency_ms=_ms_of(latency), error=_folded(error))
+    outcome = PhaseOutcome(status=_status_of(status), latency_ms=ms_of(latency), error=_folded(error))
     if outcome.status is None and outcome.latency_ms is None and outcome.error is None:
         return None
     return outcome

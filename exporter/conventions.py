@@ -5,7 +5,8 @@ text that came from outside is put there without redaction.
 """
 
 import re
-from collections.abc import Mapping, Set
+from collections.abc import Mapping
+from collections.abc import Set as AbstractSet
 from urllib.parse import urlsplit
 
 from opentelemetry.semconv.attributes.client_attributes import CLIENT_ADDRESS
@@ -65,7 +66,7 @@ def _resource(timeline: RequestTimeline) -> str | None:
     return next((step.resource for step in timeline.steps if step.resource is not None), None)
 
 
-def request_attributes(timeline: RequestTimeline, allowed_fields: Set[str]) -> dict[str, Value]:
+def request_attributes(timeline: RequestTimeline, allowed_fields: AbstractSet[str]) -> dict[str, Value]:
     """Say what was asked, of which API, and by which ids to find it; `allowed_fields` as in `SpanOptions`."""
     api, access = timeline.api, timeline.access
     resource = _resource(timeline)

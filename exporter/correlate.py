@@ -6,6 +6,7 @@ print, and every line that shares an id with one of those. A watch's correlator 
 holds memory only, so that a crash loses nothing that a restart would not read again. It does no I/O and knows no clock.
 """
 
+from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
@@ -27,7 +28,13 @@ from exporter.tombstones import PLACEHOLDER_REQUEST_IDS, Mark, Tombstones, joina
 from exporter.windows import MINUTE_MS
 
 _LINK = "Extended Request Id: "
-_TERMINAL = "Method completed with status: "
+
+# Where things stand in `(<uuid>) text`, the form of nearly every execution line.
+_ID, _AFTER_ID, _HEAD = slice(1, 37), slice(37, 39), slice(39, 39 + execution_log.HEAD)
+_STATUS = slice(69, None)
+_TERMINAL_HEAD = "Method completed with status: "[: execution_log.HEAD]
+_TRAILER_HEADS = frozenset(text[: execution_log.HEAD] for text in TRAILERS)
+_GOOD_STATUSES = frozenset(map(str, range(100, 400)))
 
 
 @dataclass(kw_only=True, slots=True, eq=False)
@@ -97,7 +104,7 @@ class Correlator:
         self._open: dict[str, _Open] = {}
         """By id; an access line that nothing joins stands under its event id."""
         self._newly_open: list[_Open] = []
-        self._pending: dict[str, dict[str, ExecutionLine]] = {}
+        self._pending: defaultdict[LogGroup, dict[str, list[LogEvent]]] = defaultdict(dict)
         """Routine execution lines of requests whose end has not been seen, by request id."""
         self._absorbed: dict[str, AccessLine] = {}
         self._unproven: dict[str, int] = {}
@@ -108,6 +115,16 @@ class Correlator:
         execution lines cannot be told from those of counted requests, and are never counted on their own."""
         self._access_logs_extended_ids = False
 
+    @property
+    def open_ids(self) -> Mapping[str, object]:
+        """Every id that an open request has; a view that stays current."""
+        return self._open
+
+    @property
+    def knows_access_ids(self) -> bool:
+        """Whether an access line has told which ids access lines carry."""
+        return self._joins_by_request_id is not None
+
     # ------------------------------------------------------------------------------------------------------- intake
 
     def take_access(self, group: LogGroup, event: LogEvent, glance: AccessGlance) -> None:
@@ -117,12 +134,7 @@ class Correlator:
             self._joins_by_request_id = request_id is not None
         if glance.extended_request_id is not None:
             self._access_logs_extended_ids = True
-        failed = (
-            (glance.status is not None and glance.status >= 400)
-            or glance.response_type is not None
-            or glance.gateway_error
-        )
-        if not failed and request_id not in self._open and glance.extended_request_id not in self._open:
+        if not is_failed(glance) and request_id not in self._open and glance.extended_request_id not in self._open:
             return
         if self._settled(Mark.ACCESS, event.event_id) or event.event_id in self._absorbed:
             return
@@ -136,32 +148,61 @@ class Correlator:
             request.access[event.event_id] = line
             request.units = None
 
-    def take_execution(self, group: LogGroup, event: LogEvent) -> bool:
-        """Look at an execution line. False: it carries no request id and joins nothing."""
-        message = event.message
-        request_id, text = execution_log.split(message)
+    def take_executions(
+        self, group: LogGroup, events: Iterable[LogEvent], ended: list[tuple[int, int]] | None = None
+    ) -> list[LogEvent]:
+        """Look at execution lines, in order of time. Returns those that carry no request id and join nothing.
+
+        `ended` gets the event time and status of every terminal line.
+        """
+        strays: list[LogEvent] = []
+        pending, open_requests = self._pending[group], self._open
+        for event in events:
+            # Nearly every line is a routine line of a request that will end well: it costs two slices and two look-ups.
+            message = event.message
+            request_id = message[_ID]
+            head = message[_HEAD]
+            if message[_AFTER_ID] == ") " and head in execution_log.ROUTINE_HEADS:
+                lines = pending.get(request_id)
+                if lines is None:
+                    if head in _TRAILER_HEADS and request_id not in open_requests:
+                        continue
+                elif head != _TERMINAL_HEAD:
+                    lines.append(event)
+                    continue
+                elif message[_STATUS] in _GOOD_STATUSES:
+                    if ended is not None:
+                        ended.append((event.at_ms, int(message[_STATUS])))
+                    del pending[request_id]
+                    continue
+            if not self._take_unusual(group, event, ended):
+                strays.append(event)
+        return strays
+
+    def _take_unusual(self, group: LogGroup, event: LogEvent, ended: list[tuple[int, int]] | None) -> bool:
+        """Look at a line that is the first of its request, of an open one, or not routine. False: it has no id."""
+        request_id, text = execution_log.split(event.message)
         if request_id is None or request_id in PLACEHOLDER_REQUEST_IDS:
             return False
-        line = ExecutionLine(group, event, text)
+        status = execution_log.completed_status(text)
+        if status is not None and ended is not None:
+            ended.append((event.at_ms, status))
         request = self._open.get(request_id)
         if request is not None:
-            self._add(request, line)
+            self._add(request, ExecutionLine(group, event, text))
             return True
-        lines = self._pending.get(request_id)
+        pending = self._pending[group]
+        lines = pending.get(request_id)
         if lines is None:
             if text.startswith(TRAILERS):
                 return True  # of a request that ended well and was dropped
-            lines = self._pending[request_id] = {}
-        lines[event.event_id] = line
-        if text.startswith(_TERMINAL):
-            status = execution_log.completed_status(text)
-            if status is not None and status < 400:
-                del self._pending[request_id]
-                return True
-        elif execution_log.is_routine(text):
-            return True
-        del self._pending[request_id]
-        self._suspect(request_id, lines.values())
+            lines = pending[request_id] = []
+        lines.append(event)
+        if status is not None and status < 400:
+            del pending[request_id]
+        elif status is not None or not execution_log.is_routine(text):
+            del pending[request_id]
+            self._suspect(request_id, [_line(group, one) for one in lines])
         return True
 
     def _suspect(self, request_id: str, lines: Iterable[ExecutionLine]) -> None:
@@ -201,8 +242,9 @@ class Correlator:
         for text in request.ids:
             self._open[text] = request
         for text in ids:
-            for line in self._pending.pop(text, {}).values():
-                self._add(request, line)
+            for group, pending in self._pending.items():
+                for event in pending.pop(text, ()):
+                    self._add(request, _line(group, event))
         return request
 
     # ----------------------------------------------------------------------------------------------------- identity
@@ -322,9 +364,9 @@ class Correlator:
                 unit.terminal or unit.last_ms < old_ms for unit in units
             ):
                 self._forget(request)
-        for request_id, lines in list(self._pending.items()):
-            if max(line.event.at_ms for line in lines.values()) < old_ms:
-                del self._pending[request_id]
+        for pending in self._pending.values():
+            for request_id in [one for one, lines in pending.items() if lines[-1].at_ms < old_ms]:
+                del pending[request_id]
         done_ms = horizon.state.frontier_ms - horizon.timing.max_request_ms - MINUTE_MS
         self._unproven = {text: last_ms for text, last_ms in self._unproven.items() if last_ms >= done_ms}
 
@@ -417,3 +459,14 @@ class Correlator:
         for text in request.ids:
             if self._open.get(text) is request:
                 del self._open[text]
+
+
+def is_failed(glance: AccessGlance) -> bool:
+    """Whether an access line alone tells that its request failed."""
+    return (
+        (glance.status is not None and glance.status >= 400) or glance.response_type is not None or glance.gateway_error
+    )
+
+
+def _line(group: LogGroup, event: LogEvent) -> ExecutionLine:
+    return ExecutionLine(group, event, execution_log.split(event.message)[1])

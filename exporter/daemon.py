@@ -19,16 +19,15 @@ from apscheduler.executors.pool import ThreadPoolExecutor
 from apscheduler.jobstores.base import JobLookupError
 from apscheduler.schedulers.background import BackgroundScheduler
 
-from exporter import otlp
 from exporter.access_log import access_parser
-from exporter.config import Account, Config
+from exporter.config import Account, Config, masked_yaml
 from exporter.config import Watch as WatchConfig
+from exporter.delivery import Delivery, span_options
 from exporter.ledger.sqlite import SqliteLedger
 from exporter.metrics import StageInfo
 from exporter.metrics.self_metrics import SelfMetrics
 from exporter.metrics.totals import Totals
 from exporter.model import UNKNOWN, Api, LogGroup
-from exporter.outbox import Outbox
 from exporter.pipeline import PollOutcome, Watch, WatchGroup, WatchSpec
 from exporter.reading import Labelling
 from exporter.record import Recorder
@@ -36,7 +35,6 @@ from exporter.rules import RuleSet, load_rules, shipped_rules
 from exporter.sources.budget import CallBudget
 from exporter.sources.cloudwatch import CloudWatchSource
 from exporter.sources.sessions import AccountAccess, logs_client, open_session
-from exporter.spans import SpanOptions
 from exporter.version import VERSION
 from exporter.web import NotReady, WatchStatus, WebServer, build_app
 
@@ -73,15 +71,7 @@ class Daemon:
         self._config = config
         self._stop = threading.Event()
         self._rules = _load_rules(config)
-        settings = otlp.read_settings(
-            otlp.OtlpSettings(
-                endpoint=config.traces.endpoint,
-                protocol=config.traces.protocol,
-                headers=_revealed(config),
-                timeout_s=config.traces.timeout_ms / 1000,
-            ),
-            environ,
-        )
+        options = span_options(config, environ)
         self._ledger = SqliteLedger(Path(config.state.path))
         self._totals = Totals(
             zero_hold_ms=config.labels.zero_hold_ms, max_series=config.labels.max_series, now_ms=_monotonic_ms
@@ -92,21 +82,14 @@ class Daemon:
         self._metrics.show_series(self._totals)
         self._metrics.config_last_reload_successful.set(1)
         self._metrics.config_last_reload_success_timestamp.set_to_current_time()
-        self._outbox = None
-        if settings is not None:
-            self._outbox = Outbox(
-                self._ledger,
-                otlp.connect(settings),
-                _SpanCounts(self._metrics),
-                max_bytes=config.state.max_outbox_bytes,
-            )
-        self._sender = threading.Thread(target=self._send_spans, name="outbox", daemon=True)
+        self._delivery = Delivery(config, environ, self._ledger, self._metrics)
         self._sources = _Sources(config.accounts, self._metrics, self._stop)
         self._recorder = Recorder(
             wants=config.failures.wants,
             admit=self._totals.admit,
             labelling=_labelling(config),
-            span_options=None if self._outbox is None else _span_options(config, environ),
+            span_options=options,
+            budget=config.traces.budget.of,
         )
         self._watches = [self._make_watch(spec) for spec in watch_specs(config)]
         self._outcomes: dict[str, PollOutcome] = {}
@@ -124,6 +107,8 @@ class Daemon:
                 alive=lambda: self._scheduler.running and self._web.is_alive,
                 not_ready=self._not_ready,
                 watches=self._statuses,
+                config=lambda: masked_yaml(self._config),
+                reload=None,
                 version=VERSION,
                 telemetry_path=telemetry_path,
             ),
@@ -138,7 +123,7 @@ class Daemon:
     def start(self) -> None:
         """Serve, poll and send. Raises OSError when the address cannot be had."""
         self._web.start()
-        self._sender.start()
+        self._delivery.start(self._stop)
         interval = self._config.poll_interval_ms / 1000
         for number, watch in enumerate(self._watches):
             # The first polls are spread over one interval (and no more than the budget allows anyway), so that a
@@ -169,9 +154,7 @@ class Daemon:
         ended = threading.Thread(target=self._scheduler.shutdown, name="shutdown", daemon=True)
         ended.start()
         ended.join(timeout=STOP_GRACE_SECONDS / 2)
-        self._sender.join(timeout=max(0.1, deadline - time.monotonic() - 3))
-        if self._outbox is not None and not self._sender.is_alive():
-            self._outbox.flush(max(0.5, deadline - time.monotonic() - 2))
+        self._delivery.stop(deadline - 2)
         self._web.stop()
         self._sources.close()
         if not ended.is_alive():
@@ -236,10 +219,6 @@ class Daemon:
                     continue
                 self._intervals[name] = interval
                 self._metrics.effective_poll_interval.labels(name).set(interval)
-
-    def _send_spans(self) -> None:
-        if self._outbox is not None:
-            self._outbox.run(self._stop)
 
     # --------------------------------------------------------------------------------------------------------- status
 
@@ -328,22 +307,6 @@ class _Sources:
             self._metrics.aws_throttles.labels(account, region, operation).inc()
 
 
-class _SpanCounts:
-    """Tells the self-metrics what became of spans."""
-
-    def __init__(self, self_metrics: SelfMetrics) -> None:
-        self._metrics = self_metrics
-
-    def spans_sent(self, spans: int) -> None:
-        self._metrics.spans_sent.inc(spans)
-
-    def spans_rejected(self, spans: int) -> None:
-        self._metrics.spans_rejected.inc(spans)
-
-    def spans_dropped(self, reason: str, spans: int) -> None:
-        self._metrics.spans_dropped.labels(reason).inc(spans)
-
-
 def run_until_signalled(daemon: Daemon) -> None:
     """Run a started daemon until SIGTERM or SIGINT, then stop it in order; a second signal ends the process at once."""
     asked_at: list[float] = []
@@ -409,9 +372,7 @@ def _named(watch: WatchConfig) -> Api:
     api = watch.api
     if api.name != UNKNOWN:
         return api
-    return Api(
-        id=api.id, name=watch.name, stage=api.stage, type=api.type, region=api.region, account_id=api.account_id
-    )
+    return Api(id=api.id, name=watch.name, stage=api.stage, type=api.type, region=api.region, account_id=api.account_id)
 
 
 def _stage_infos(config: Config) -> list[StageInfo]:
@@ -434,20 +395,6 @@ def _load_rules(config: Config) -> RuleSet:
     for path in config.rules:
         rules = load_rules(Path(path).read_text(encoding="utf-8"), source=str(path), extends=rules)
     return rules
-
-
-def _span_options(config: Config, environ: Mapping[str, str]) -> SpanOptions:
-    return SpanOptions(
-        join=config.traces.join,
-        link_template=config.traces.link_template,
-        resource=otlp.resource_attributes(environ),
-        version=VERSION,
-    )
-
-
-def _revealed(config: Config) -> Mapping[str, str] | None:
-    headers = {name: value.get_secret_value() for name, value in config.traces.headers.items()}
-    return headers or None
 
 
 def _monotonic_ms() -> int:

@@ -32,14 +32,15 @@ def is_routine(text: str) -> bool:
     An unknown line is not routine. The terminal line is, whatever its status: every request prints one, so ask
     `completed_status` of it first.
     """
-    return text[:19] in _ROUTINE or text[:12] in _ROUTINE_SHORT or (text[:9] == "API Key *" and _is_pass(text))
+    return text[:HEAD] in ROUTINE_HEADS or text[:12] in _ROUTINE_SHORT or (text[:9] == "API Key *" and _is_pass(text))
 
 
 _COMPLETED = "Method completed with status: "
 
-# Nineteen characters tell the heads of a good request's lines from those of a failure; three are shorter than that.
-_ROUTINE = frozenset(
-    head[:19]
+HEAD = 19
+"""So many characters tell the heads of a good request's lines from those of a failure."""
+ROUTINE_HEADS = frozenset(
+    head[:HEAD]
     for head in (
         "Extended Request Id: ",
         "Verifying Usage Plan for request: ",
@@ -72,6 +73,7 @@ _ROUTINE = frozenset(
         _COMPLETED,
     )
 )
+"""The heads of lines that say nothing of why a request failed; `is_routine` also knows some shorter ones."""
 _ROUTINE_SHORT = frozenset({"HTTP Method:", "API Key: ***", "API Key ID: "})
 
 

@@ -243,6 +243,8 @@ class Cause:
     name: str
     category: str
     help: str
+    advice: str = ""
+    """What to do about it, in a sentence or two; empty where the rules file gives none."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -81,7 +81,10 @@ class Outbox:
         clock: Callable[[], float] = time.monotonic,
         jitter: Callable[[], float] = random.random,
     ) -> None:
-        """`max_bytes` bounds what waits on disk, of all signals together; `clock` gives seconds; `jitter` numbers from 0 to 1."""
+        """`max_bytes` bounds what waits on disk, of all signals together; `clock` gives seconds.
+
+        `jitter` gives numbers from 0 to 1.
+        """
         self._ledger = ledger
         self._sender = sender
         self._counts = counts

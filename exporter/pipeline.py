@@ -12,26 +12,26 @@ from typing import Literal, NamedTuple
 
 import structlog
 
-from exporter import execution_log, metrics, tally, tombstones
+from exporter import metrics, tally, tombstones
 from exporter.access_log import AccessParser
+from exporter.audit import Audit
 from exporter.correlate import Correlator, Judged
+from exporter.describing import Describer
 from exporter.ledger import Ledger, LedgerError
 from exporter.metrics.self_metrics import SelfMetrics
 from exporter.metrics.totals import Totals
 from exporter.model import (
-    AccessRecord,
     Api,
     Commit,
     CounterKey,
-    ExecutionStep,
     GroupProgress,
     LogGroup,
-    RequestTimeline,
+    Window,
 )
-from exporter.reading import UNREADABLE, AccessTaker, Directory, ExecutionTaker, GroupReader, Labelling
+from exporter.reading import UNREADABLE, AccessTaker, Directory, ExecutionTaker, GroupReader, Labelling, Uncounted
 from exporter.record import Recorded, Recorder
 from exporter.rules import RuleSet
-from exporter.settle import Horizon, Unit
+from exporter.settle import Horizon
 from exporter.sources import GroupUnreadable, Source, SourceError
 from exporter.tally import Seen, Tally
 from exporter.tombstones import Tombstones
@@ -132,11 +132,17 @@ class Watch:
         )
         self._directory = Directory(list(dict.fromkeys(api for item in spec.groups for api in item.apis)))
         self._parsers = {item.group: item.parser for item in self._access if item.parser is not None}
+        self._describer = Describer(
+            parsers=self._parsers,
+            directory=self._directory,
+            execution_apis={item.group: item.apis for item in self._execution},
+        )
         self._memory: _Memory | None = None
         self._pages_per_ms = 0.0
         self._slice_ms = _SLICE_START_MS
         self._pages = 0
         self._seeded: set[Api] = set()
+        self._audit = Audit()
         self.left_out: Mapping[LogGroup, str] = {}
         """Execution groups that cannot be read at the moment, with the reason."""
         self_metrics.add_watch(spec.name, [item.group.name for item in spec.groups])
@@ -220,7 +226,15 @@ class Watch:
             if self._stopping():
                 return "stopped"
             self._read_slice(memory, sweep, now_ms)
+        self._audit_late_lines(now_ms)
         return "ok"
+
+    def _audit_late_lines(self, now_ms: int) -> None:
+        readable = [item.group for item in self.spec.groups if item.group not in self.left_out]
+        for group, window, noted in self._audit.due(now_ms, readable):
+            listed = GroupReader(group, Uncounted()).read(self._source, window, new_since_ms=now_ms, audited=window)
+            self._pages += listed.pages
+            self._metrics.late_events.labels(self.spec.name, group.name).inc(max(0, listed.audited - noted))
 
     def _read_slice(self, memory: "_Memory", part: Slice, now_ms: int) -> None:
         listed = self._list_windows(memory, part, now_ms)
@@ -243,14 +257,21 @@ class Watch:
         judged = memory.correlator.judge(horizon)
         recorded = self._recorder.record(judged.settled)
         self._commit(memory, _Outcome(state, horizon, judged, recorded, listed.seen, now_ms))
+        for (group, minute), lines in listed.noted.items():
+            self._audit.note(group, minute, lines)
 
     def _list_windows(self, memory: "_Memory", part: Slice, now_ms: int) -> "_Listings":
         """List every group in every window of a slice, each to its end."""
-        result = _Listings(seen={}, left_out={})
-        for _, window in part:
+        result = _Listings(seen={}, left_out={}, noted={})
+        frontier_ms = memory.state.frontier_ms
+        new_frontier_ms = advance(memory.state, part, now_ms=now_ms, timing=self._timing).frontier_ms
+        for why, window in part:
             for reader in (*memory.access, *memory.execution):
+                audited = None
+                if why in {Pass.SWEEP, Pass.WIDE}:
+                    audited = self._audit.minute(reader.group, frontier_ms, new_frontier_ms)
                 try:
-                    listed = reader.read(self._source, window, new_since_ms=memory.polled_at_ms)
+                    listed = reader.read(self._source, window, new_since_ms=memory.polled_at_ms, audited=audited)
                 except GroupUnreadable as error:
                     if not self._access or reader in memory.access:
                         raise
@@ -259,6 +280,8 @@ class Watch:
                 result.pages += listed.cost_pages
                 self._pages += listed.pages
                 result.seen.setdefault(reader.group, []).append(listed.seen)
+                if audited is not None:
+                    result.noted[reader.group, audited] = listed.audited
                 self._metrics.log_events.labels(self.spec.name, reader.group.name).inc(listed.events)
                 if listed.delay_ms is not None:
                     self._metrics.ingestion_delay.observe(listed.delay_ms / 1000)
@@ -315,6 +338,7 @@ class Watch:
             self._ledger.commit(commit)
             self._totals.apply(commit)
         # From here on nothing may fail: memory follows what is durable.
+        self._recorder.keep(outcome.recorded)
         memory.state = state
         memory.polled_at_ms = outcome.now_ms
         memory.progress |= progress
@@ -326,6 +350,8 @@ class Watch:
         for group, minutes_gone in expired.items():
             memory.stones[group].drop(minutes_gone)
         self._seeded.update(self._directory.stages)
+        for (cause, reason), count in outcome.recorded.not_told.items():
+            self._metrics.spans_sampled.labels(cause, reason).inc(count)
         self._tell(judged, unreadable, memory)
 
     # ------------------------------------------------------------------------------------------------------- the rest
@@ -343,7 +369,7 @@ class Watch:
             tombstones=stones,
             has_access=bool(self._access),
             has_execution=bool(self._execution),
-            describe=self._describe,
+            describe=self._describer.describe,
             classify=self._rules.classify,
         )
         admit = self._totals.admit
@@ -385,38 +411,6 @@ class Watch:
                 for item in self._execution
             ],
             polled_at_ms=now_ms,
-        )
-
-    def _describe(self, unit: Unit) -> RequestTimeline:
-        """The timeline of a unit: its lines read in full."""
-        access: AccessRecord | None = None
-        if unit.access is not None:
-            parsed = self._parsers[unit.access.group].parse(unit.access.event)
-            access = parsed if isinstance(parsed, AccessRecord) else None
-            api = self._directory.resolve(unit.access.glance.api_id, unit.access.glance.stage)
-            if access is None:
-                glance = unit.access.glance
-                access = AccessRecord(event_id=unit.access.event.event_id, at_ms=unit.access.event.at_ms, glance=glance)
-        else:
-            group = unit.execution[0].group
-            apis = next(item.apis for item in self._execution if item.group == group)
-            api = Directory(apis).resolve(None, None)
-        steps: list[ExecutionStep] = []
-        for line in unit.execution:
-            read = execution_log.parse(line.event)
-            if isinstance(read, tuple):
-                steps.append(read[1])
-        own_ids = sorted(unit.ids - unit.extended_ids)
-        glance_id = access.glance.request_id if access is not None else None
-        groups = [unit.access.group] if unit.access is not None else []
-        groups += [line.group for line in unit.execution]
-        return RequestTimeline(
-            api=api,
-            access=access,
-            steps=tuple(steps),
-            request_id=own_ids[0] if own_ids else glance_id,
-            extended_request_id=min(unit.extended_ids, default=None),
-            groups=tuple(dict.fromkeys(groups)),
         )
 
     def _seed(self, now_ms: int) -> None:
@@ -492,6 +486,8 @@ class _Listings:
 
     seen: dict[LogGroup, list[Seen]]
     left_out: dict[LogGroup, str]
+    noted: dict[tuple[LogGroup, Window], int]
+    """How many lines the minutes to be audited have."""
     server_ms: int | None = None
     """The service's clock when the first of them began."""
     pages: float = 0.0

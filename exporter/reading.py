@@ -7,21 +7,25 @@ is settled, or what is committed.
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from operator import lt
 from typing import Protocol
 
-from exporter import execution_log, metrics
+from exporter import metrics
 from exporter.access_log import AccessParser
-from exporter.correlate import Correlator
+from exporter.access_variables import ROUTE_FROM, Scalar, glance_from, ms_of
+from exporter.correlate import Correlator, is_failed
+from exporter.metrics import Metric
 from exporter.model import UNKNOWN, AccessGlance, Api, CounterKey, LogEvent, LogGroup, Unreadable, Window
 from exporter.sources import ListingBroken, Source, Unavailable
 from exporter.tally import Seen
+from exporter.windows import BUCKET_MS
 
 UNREADABLE = "unreadable"
 """The metric of tally keys that count unreadable lines: they are told of, once each, but no product series."""
 
 _LISTINGS = 3
 """How often a broken listing is begun anew before its window is left unread."""
-_ID_DIGITS = 56
+_ROUTES_KNOWN = 100_000
 _PAGE_BYTES, _PAGE_EVENTS = 1_000_000, 10_000
 
 Admit = Callable[[CounterKey], CounterKey]
@@ -101,6 +105,8 @@ class Listed:
     full_pages: float = 0.0
     """How many of AWS's pages (1 MB or 10,000 events) the lines fill."""
     events: int = 0
+    audited: int = 0
+    """Lines in the stretch that is audited."""
     server_at_ms: int | None = None
     """The service's clock at the first page."""
     delay_ms: int | None = None
@@ -119,12 +125,37 @@ class _Unordered(Exception):
 class Taker(Protocol):
     """What is done with the lines of one kind of log."""
 
-    def take(self, event: LogEvent, seen: Seen) -> None:
-        """Count and pass on one line."""
+    counts: bool
+    """Whether lines are counted, so that a page which comes twice must not be taken twice."""
+
+    def take(self, events: Sequence[LogEvent], seen: Seen) -> None:
+        """Count and pass on the lines of a page, in order."""
+        ...
+
+    def begin(self) -> None:
+        """Forget what a listing left that broke off."""
+        ...
+
+    def finish(self, seen: Seen) -> None:
+        """Complete the counts of a listing that reached its end."""
+        ...
+
+
+class _Route:
+    """What lines with the same status, method, resource, API and error have in common."""
+
+    __slots__ = ("api", "ended_well", "key")
+
+    def __init__(self, key: CounterKey, api: Api, *, ended_well: bool) -> None:
+        self.key = key
+        self.api = api
+        self.ended_well = ended_well
 
 
 class AccessTaker:
-    """Access lines: every one counts for the totals."""
+    """Access lines: every one counts for the totals; what failed, or shares an id with a failure, is passed on."""
+
+    counts = True
 
     def __init__(
         self,
@@ -137,40 +168,80 @@ class AccessTaker:
         labelling: Labelling,
     ) -> None:
         self._group = group
-        self._glance = parser.glance
+        self._look = parser.look
         self._directory = directory
         self._correlator = correlator
         self._admit = admit
         self._labelling = labelling
-        self._keys: dict[tuple[str | None, str | None, str, str, int | None], CounterKey] = {}
+        self._routes: dict[tuple[Scalar, ...], _Route] = {}
+        self._latencies: dict[tuple[int, Api, Metric], dict[Scalar, int]] = {}
 
-    def take(self, event: LogEvent, seen: Seen) -> None:
-        """See `Taker`."""
-        glance = self._glance(event.message)
+    def take(self, events: Sequence[LogEvent], seen: Seen) -> None:
+        """See `Taker`. A line that ended well costs its reading and a few look-ups."""
+        look, routes, open_ids = self._look, self._routes, self._correlator.open_ids
+        every = not self._correlator.knows_access_ids
+        bucket = -1
+        counts: dict[CounterKey, int] = {}
+        for event in events:
+            values = look(event.message)
+            if isinstance(values, Unreadable):
+                self._unreadable(event, values, seen)
+                continue
+            repeated = values[ROUTE_FROM:]
+            route = routes.get(repeated)  # type: ignore[call-overload]
+            if route is None or not route.ended_well or every or values[0] in open_ids or values[1] in open_ids:
+                route = self._take_unusual(event, values, seen)
+                every = every and not self._correlator.knows_access_ids
+                if route is None:
+                    continue
+            if event.at_ms // BUCKET_MS != bucket:
+                bucket = event.at_ms // BUCKET_MS
+                counts = seen.bucket(bucket)
+            counts[route.key] = counts.get(route.key, 0) + 1
+            if values[2] is not None:
+                self._note(bucket, route.api, metrics.RESPONSE_LATENCY, values[2])
+            if values[3] is not None or values[4] is not None:
+                taken = values[4] if values[3] is None or values[3] == "-" else values[3]
+                self._note(bucket, route.api, metrics.INTEGRATION_LATENCY, taken)
+
+    def finish(self, seen: Seen) -> None:
+        """See `Taker`: latencies become buckets and sums, each distinct one once."""
+        for (bucket, api, histogram), found in self._latencies.items():
+            for value, count in found.items():
+                latency_ms = ms_of(value)
+                if latency_ms is not None:
+                    for key, amount in metrics.latency(histogram, api, latency_ms):
+                        seen.add(bucket * BUCKET_MS, self._admit(key), amount * count)
+        self._latencies.clear()
+
+    def begin(self) -> None:
+        """Forget what a listing left that broke off."""
+        self._latencies.clear()
+
+    def _note(self, bucket: int, api: Api, histogram: Metric, value: Scalar) -> None:
+        found = self._latencies.get((bucket, api, histogram))
+        if found is None:
+            found = self._latencies[bucket, api, histogram] = {}
+        found[value] = found.get(value, 0) + 1
+
+    def _take_unusual(self, event: LogEvent, values: Sequence[Scalar], seen: Seen) -> _Route | None:
+        """Take a line in full: the first of its route, one that failed, or one that an open request may need."""
+        glance = glance_from(values)
         if isinstance(glance, Unreadable):
-            seen.add(event.at_ms, CounterKey(UNREADABLE, (self._group.name, glance.reason)))
-            return
-        route = (glance.api_id, glance.stage, glance.method, glance.resource, glance.status)
-        key = self._keys.get(route)
-        if key is None:
-            if len(self._keys) > 100_000:
-                self._keys.clear()
-            api = self._directory.resolve(glance.api_id, glance.stage)
-            key = self._admit(self._labelling.requests(api, glance.method, glance.resource, glance.status))
-            self._keys[route] = key
-        seen.add(event.at_ms, key)
-        if glance.latency_ms is not None:
-            self._observe(event, metrics.RESPONSE_LATENCY, glance, glance.latency_ms, seen)
-        if glance.integration_latency_ms is not None:
-            self._observe(event, metrics.INTEGRATION_LATENCY, glance, glance.integration_latency_ms, seen)
+            self._unreadable(event, glance, seen)
+            return None
         self._correlator.take_access(self._group, event, glance)
-
-    def _observe(
-        self, event: LogEvent, histogram: metrics.Metric, glance: AccessGlance, latency_ms: int, seen: Seen
-    ) -> None:
         api = self._directory.resolve(glance.api_id, glance.stage)
-        for key, amount in metrics.latency(histogram, api, latency_ms):
-            seen.add(event.at_ms, self._admit(key), amount)
+        key = self._admit(self._labelling.requests(api, glance.method, glance.resource, glance.status))
+        route = _Route(key, api, ended_well=glance.status is not None and not is_failed(glance))
+        if glance.status is not None and not glance.gateway_error:  # its text differs from line to line
+            if len(self._routes) > _ROUTES_KNOWN:
+                self._routes.clear()
+            self._routes[tuple(values[ROUTE_FROM:])] = route
+        return route
+
+    def _unreadable(self, event: LogEvent, why: Unreadable, seen: Seen) -> None:
+        seen.add(event.at_ms, CounterKey(UNREADABLE, (self._group.name, why.reason)))
 
 
 class ExecutionTaker:
@@ -183,20 +254,39 @@ class ExecutionTaker:
         self._directory = directory
         self._correlator = correlator
         self._admit = admit
-        self._totals = totals
+        self.counts = totals
 
-    def take(self, event: LogEvent, seen: Seen) -> None:
+    def take(self, events: Sequence[LogEvent], seen: Seen) -> None:
         """See `Taker`."""
-        if not self._correlator.take_execution(self._group, event):
+        ended: list[tuple[int, int]] | None = [] if self.counts else None
+        for event in self._correlator.take_executions(self._group, events, ended):
             seen.add(event.at_ms, CounterKey(UNREADABLE, (self._group.name, "no_request_id")))
-            return
-        if self._totals:
-            status = execution_log.completed_status(execution_log.split(event.message)[1])
-            if status is not None:
-                api = self._directory.resolve(None, None)
-                # The terminal line alone tells neither method nor resource, and counting it once needs a key that
-                # every listing finds the same.
-                seen.add(event.at_ms, self._admit(metrics.requests(api, UNKNOWN, UNKNOWN, status)))
+        for at_ms, status in ended or ():
+            # The terminal line alone tells neither method nor resource, and counting it once needs a key that every
+            # listing finds the same.
+            api = self._directory.resolve(None, None)
+            seen.add(at_ms, self._admit(metrics.requests(api, UNKNOWN, UNKNOWN, status)))
+
+    def begin(self) -> None:
+        """See `Taker`: nothing is kept between pages."""
+
+    def finish(self, seen: Seen) -> None:
+        """See `Taker`: nothing is left to do."""
+
+
+class Uncounted:
+    """Lines that are only to be numbered."""
+
+    counts = False
+
+    def begin(self) -> None:
+        """See `Taker`."""
+
+    def take(self, events: Sequence[LogEvent], seen: Seen) -> None:
+        """See `Taker`."""
+
+    def finish(self, seen: Seen) -> None:
+        """See `Taker`."""
 
 
 class GroupReader:
@@ -207,44 +297,65 @@ class GroupReader:
         self._taker = taker
         self._ordered = True
 
-    def read(self, source: Source, window: Window, *, new_since_ms: int) -> Listed:
+    def read(self, source: Source, window: Window, *, new_since_ms: int, audited: Window | None = None) -> Listed:
         """List `window` to its end.
 
-        `new_since_ms`: lines ingested later were not there at the last poll. Raises a `SourceError`.
+        `new_since_ms`: lines ingested later were not there at the last poll. `audited`: a stretch whose lines are to
+        be counted, whatever they say. Raises a `SourceError`.
         """
         broken: ListingBroken | None = None
         for _ in range(_LISTINGS):
             try:
-                return self._list(source, window, new_since_ms)
+                return self._list(source, window, new_since_ms, audited)
             except ListingBroken as error:
                 broken = error
             except _Unordered:
                 self._ordered = False
         raise Unavailable(self.group, broken.reason if broken else "unordered", "its listing broke off again and again")
 
-    def _list(self, source: Source, window: Window, new_since_ms: int) -> Listed:
+    def _list(self, source: Source, window: Window, new_since_ms: int, audited: Window | None) -> Listed:
         listed = Listed(seen=Seen())
-        ids: set[str] | None = None if self._ordered else set()
-        last_id = ""
+        self._taker.begin()
+        unique = _Unique(ordered=self._ordered)
         for page in source.pages(self.group, window):
             if listed.pages == 0:
                 listed.server_at_ms = page.server_at_ms
             listed.pages += 1
             listed.full_pages += max(page.response_bytes / _PAGE_BYTES, len(page.events) / _PAGE_EVENTS)
-            for event in page.events:
-                event_id = event.event_id
-                if ids is not None:
-                    # The same page may come twice, and ids need not be ordered outside of AWS.
-                    if event_id in ids:
-                        continue
-                    ids.add(event_id)
-                elif event_id > last_id and len(event_id) == _ID_DIGITS:
-                    last_id = event_id
-                else:
-                    raise _Unordered
-                self._taker.take(event, listed.seen)
-                listed.events += 1
-            for event in (page.events[0], page.events[-1]) if page.events else ():
+            if not page.events:
+                continue
+            # The execution log of a watch with an access log is not counted: its lines may be taken twice.
+            events = unique.of(page.events) if self._taker.counts or audited is not None else page.events
+            self._taker.take(events, listed.seen)
+            listed.events += len(events)
+            for event in (page.events[0], page.events[-1]):
                 if event.ingested_at_ms > new_since_ms:
                     listed.delay_ms = max(listed.delay_ms or 0, event.ingested_at_ms - event.at_ms)
+            if audited is not None:
+                listed.audited += sum(audited.start_ms <= event.at_ms < audited.end_ms for event in events)
+        self._taker.finish(listed.seen)
         return listed
+
+
+class _Unique:
+    """Tells events that a listing gave twice (the same page may come again) from new ones."""
+
+    def __init__(self, *, ordered: bool) -> None:
+        """`ordered`: ids are expected to ascend, as those of AWS do, which proves them different; else all are kept."""
+        self._ids: set[str] | None = None if ordered else set()
+        self._last = ""
+
+    def of(self, events: list[LogEvent]) -> list[LogEvent]:
+        """The events that were not seen before. Raises `_Unordered`."""
+        if self._ids is None:
+            ids = [event.event_id for event in events]
+            if not (ids[0] > self._last and all(map(lt, ids, ids[1:]))):
+                raise _Unordered
+            self._last = ids[-1]
+            return events
+        new = []
+        for event in events:
+            if event.event_id not in self._ids:
+                self._ids.add(event.event_id)
+                new.append(event)
+        return new

@@ -1,23 +1,32 @@
 """What a settled failure adds: counts, exemplars, and the spans that are to be sent.
 
 It turns failures into the increments and the outbox rows of one commit; it neither commits nor sends. What the user
-does not want to hear of (`failures:`) is left out here, after its cause is final.
+does not want to hear of (`failures:`) is left out here, after its cause is final. Counters count every failure; how
+many of them become traces is bounded here.
 """
 
-from collections import OrderedDict
-from collections.abc import Callable, Sequence
+import sys
+import threading
+from collections import Counter, OrderedDict
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from exporter import metrics
 from exporter.correlate import Settled
-from exporter.model import UNKNOWN, AccessGlance, CounterKey, Exemplar, Failure, SpanBatch, Step
+from exporter.model import UNKNOWN, AccessGlance, CounterKey, Exemplar, Failure, RequestTimeline, SpanBatch, Step
 from exporter.reading import Admit, Labelling
 from exporter.span_batch import FailureSpans, pack
 from exporter.spans import SpanOptions, caller_trace_id, failure_spans, span_ids
 
 _SPANS_A_TRACE = 100
 """How many failures may join one caller-chosen trace before they get traces of their own."""
-_TRACES_KNOWN = 10_000
+_MOST_CROWDS = 10_000
+_SAMPLING_STEP = 10
+"""Beyond its budget one failure in so many becomes a trace; beyond so many budgets, one in its square, and so on."""
+_MINUTE_MS = 60_000
+
+Wants = Callable[[int | None, str], bool]
+Budget = Callable[[int | None, str], int]
 
 
 @dataclass(kw_only=True, slots=True)
@@ -27,31 +36,40 @@ class Recorded:
     increments: dict[CounterKey, int] = field(default_factory=dict)
     exemplars: dict[CounterKey, Exemplar] = field(default_factory=dict)
     spans: tuple[SpanBatch, ...] = ()
+    not_told: Counter[tuple[str, str]] = field(default_factory=Counter)
+    """Failures without a trace, by cause and reason: `over_budget` or `no_budget`."""
+    crowds: Counter[Hashable] = field(default_factory=Counter)
+    """Failures by what they were counted under to bound their traces."""
 
 
 class Recorder:
-    """Makes `Recorded` of failures, by what the configuration wants."""
+    """Makes `Recorded` of failures, by what the configuration wants; `keep` tells it which of them are durable."""
 
     def __init__(
         self,
         *,
-        wants: Callable[[int | None, str], bool],
+        wants: Wants,
         admit: Admit,
         labelling: Labelling,
         span_options: SpanOptions | None,
+        budget: Budget = lambda _status, _cause: sys.maxsize,
     ) -> None:
-        """`wants(status, cause)`: whether such a failure is counted. `span_options` None: no spans are made."""
+        """Failures are counted if `wants(status, cause)`; `span_options` None: no spans are made.
+
+        `budget(status, cause)`: how many failures of one stage, cause and minute become traces before they are sampled.
+        """
         self._wants = wants
         self._admit = admit
         self._labelling = labelling
         self._span_options = span_options
-        self._crowds: OrderedDict[str, int] = OrderedDict()
+        self._budget = budget
+        self._crowds = _Crowds()
 
     def record(self, settled: Sequence[Settled]) -> Recorded:
         """What `settled` adds to the counters and to the outbox."""
         recorded = Recorded()
         spans: list[FailureSpans] = []
-        for item in settled:
+        for item in sorted(settled, key=lambda item: item.unit.first_ms):
             failure = item.failure
             status = failure.timeline.status
             if not self._wants(status, failure.cause):
@@ -59,37 +77,78 @@ class Recorder:
             keys = (
                 self._admit(metrics.stage_failures(failure.timeline.api, failure.cause, failure.category)),
                 self._admit(
-                    self._labelling.failed_requests(failure.timeline.api, _route(failure), status, failure.cause)
+                    self._labelling.failed_requests(failure.timeline.api, route_of(failure.timeline), status, failure.cause)
                 ),
             )
             for key in keys:
                 recorded.increments[key] = recorded.increments.get(key, 0) + 1
-            if self._span_options is None:
-                continue
-            crowded = self._is_crowded(failure)
-            ids = span_ids(failure, self._span_options, reused_id=item.reused_id, crowded=crowded)
-            exemplar = Exemplar(ids.trace_id, ids.span_id, item.unit.first_ms)
-            for key in keys:
-                if key not in recorded.exemplars or recorded.exemplars[key].at_ms <= exemplar.at_ms:
+            if self._span_options is not None and (told := self._tell(item, self._span_options, recorded)) is not None:
+                exemplar, failed = told
+                spans.append(failed)
+                for key in keys:
                     recorded.exemplars[key] = exemplar
-            spans.append(failure_spans(failure, self._span_options, reused_id=item.reused_id, crowded=crowded))
         recorded.spans = pack(spans)
         return recorded
 
-    def _is_crowded(self, failure: Failure) -> bool:
-        trace_id = caller_trace_id(failure)
-        if trace_id is None:
-            return False
-        count = self._crowds.pop(trace_id, 0) + 1
-        self._crowds[trace_id] = count
-        if len(self._crowds) > _TRACES_KNOWN:
-            self._crowds.popitem(last=False)
-        return count > _SPANS_A_TRACE
+    def keep(self, recorded: Recorded) -> None:
+        """Note that `recorded` is committed: from now on its failures count against budgets."""
+        self._crowds.add(recorded.crowds)
+
+    def _tell(self, item: Settled, options: SpanOptions, recorded: Recorded) -> tuple[Exemplar, FailureSpans] | None:
+        """Make the trace of a failure, unless it is sampled away."""
+        failure = item.failure
+        first_ms = item.unit.first_ms
+        api, status = failure.timeline.api, failure.timeline.status
+        # The minute is the request's own: whichever poll sees it, a failure competes with those of its time.
+        count = self._count((api.id, api.stage, failure.cause, first_ms // _MINUTE_MS), recorded)
+        budget = self._budget(status, failure.cause)
+        sampled_from = _sampled_from(count, budget)
+        # The span id is the same wherever the trace is placed.
+        if sampled_from == 0 or int(span_ids(failure, options).span_id, 16) % sampled_from:
+            recorded.not_told[failure.cause, "over_budget" if budget else "no_budget"] += 1
+            return None
+        caller_trace = caller_trace_id(failure)
+        crowded = caller_trace is not None and self._count(caller_trace, recorded) > _SPANS_A_TRACE
+        ids = span_ids(failure, options, reused_id=item.reused_id, crowded=crowded)
+        spans = failure_spans(failure, options, reused_id=item.reused_id, crowded=crowded, sampled_from=sampled_from)
+        return Exemplar(ids.trace_id, ids.span_id, first_ms), spans
+
+    def _count(self, key: Hashable, recorded: Recorded) -> int:
+        recorded.crowds[key] += 1
+        return self._crowds.count(key) + recorded.crowds[key]
 
 
-def _route(failure: Failure) -> AccessGlance:
+class _Crowds:
+    """How many failures were counted under a key; of the keys used last, in this life of the process."""
+
+    def __init__(self) -> None:
+        self._counts: OrderedDict[Hashable, int] = OrderedDict()
+        # Every watch's thread comes here.
+        self._lock = threading.Lock()
+
+    def count(self, key: Hashable) -> int:
+        return self._counts.get(key, 0)
+
+    def add(self, counts: Mapping[Hashable, int]) -> None:
+        with self._lock:
+            for key, count in counts.items():
+                self._counts[key] = self._counts.pop(key, 0) + count
+            while len(self._counts) > _MOST_CROWDS:
+                self._counts.popitem(last=False)
+
+
+def _sampled_from(count: int, budget: int) -> int:
+    """How many failures the `count`th of its cause and minute stands for if it becomes a trace; 0: it does not."""
+    if budget == 0:
+        return 0
+    stands_for = 1
+    while count > budget * stands_for:
+        stands_for *= _SAMPLING_STEP
+    return stands_for
+
+
+def route_of(timeline: RequestTimeline) -> AccessGlance:
     """Method and resource: the access line's, else what execution lines say of them."""
-    timeline = failure.timeline
     if timeline.access is not None:
         return timeline.access.glance
     method = resource = UNKNOWN

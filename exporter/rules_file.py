@@ -112,7 +112,7 @@ class RulesFile:
             if not isinstance(declared, dict):
                 self.mistake(_at(key), f"{where} needs `category` and `help`")
                 continue
-            self._only(declared, where, ("category", "help"))
+            self._only(declared, where, ("category", "help", "advice"))
             if not _NAME.fullmatch(key):
                 self.mistake(_at(key), f"{where}: a name is lower-case letters, digits and underscores")
             if key in known or key == NO_FAILURE:
@@ -122,7 +122,8 @@ class RulesFile:
             if known and category and category not in categories:
                 hint = nearest(category, categories) or f"; there are {', '.join(categories)}"
                 self.mistake(_line(declared, "category"), f"{where}: unknown category `{category}`{hint}")
-            causes[str(key)] = Cause(name=str(key), category=category, help=help_)
+            advice = self._text(declared, "advice", where, _at(key)) if "advice" in declared else ""
+            causes[str(key)] = Cause(name=str(key), category=category, help=help_, advice=advice)
         return causes
 
     def rules(self, causes: Mapping[str, Cause], taken: set[str]) -> tuple[Rule, ...]:

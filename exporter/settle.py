@@ -22,7 +22,7 @@ _EARLY_MS = 1_000
 _LINK_DELAY_MS = 10_000
 """How long after its arrival a request's first execution line may be written (a web ACL, a slow authorizer)."""
 _LINK = "Extended Request Id: "
-TRAILERS = ("AWS Integration Endpoint RequestId", "X-ray Tracing ID")
+TRAILERS = ("AWS Integration Endpoint RequestId : ", "X-ray Tracing ID : ")
 """Printed after the terminal line (messages.md 1)."""
 
 

@@ -75,13 +75,14 @@ def encodable(text: str) -> str:
 def pack(failures: Sequence[FailureSpans], max_bytes: int = 1_000_000) -> tuple[SpanBatch, ...]:
     """Pack failures into requests of at most `max_bytes` before compression, unless one failure alone is larger.
 
-    The requests of a lot of failures follow each other: that of their spans, that of their log records if there are any.
+    Spans and log records of the same failures are in requests next to each other.
     """
     batches: list[SpanBatch] = []
     chosen: list[FailureSpans] = []
     used_bytes = 0
     for failure in failures:
-        size_bytes = sum(item.ByteSize() for item in (*failure.spans, *failure.log_records))
+        size_bytes = sum(span.ByteSize() for span in failure.spans)
+        size_bytes += sum(record.ByteSize() for record in failure.log_records)
         if chosen and used_bytes + size_bytes > max_bytes:
             batches += _pack(chosen)
             chosen, used_bytes = [], 0

@@ -92,6 +92,11 @@ def trace_url(ids: SpanIds, options: SpanOptions) -> str | None:
 # ---------------------------------------------------------------------------------------------------------------- spans
 
 
+def phases(failure: Failure) -> Waterfall:
+    """Lay out a failed request: when each phase that the logs time began and ended."""
+    return waterfall(failure.timeline, _failed_phase(failure), integration_ran=failure.category in _WAITING)
+
+
 def failure_spans(
     failure: Failure,
     options: SpanOptions,
@@ -113,7 +118,7 @@ def failure_spans(
         is_error=_is_error(failure),
         sampled_from=sampled_from,
     )
-    fall = waterfall(timeline, told.failed, integration_ran=failure.category in _WAITING)
+    fall = phases(failure)
     root = _root(told, fall, options)
     children = (_child(told, bar) for bar in fall.bars)
     log_records = (_log_record(told, step) for step in told.lines) if options.events == "logs" else ()
@@ -168,7 +173,7 @@ def _root(told: _Told, fall: Waterfall, options: SpanOptions) -> Span:
         span_id=bytes.fromhex(placement.ids.span_id),
         parent_span_id=bytes.fromhex(placement.parent_id or ""),
         flags=_flags(remote_parent=placement.parent_id is not None),
-        name=span_name(failure.timeline),
+        name=encodable(span_name(failure.timeline)),
         kind=Span.SPAN_KIND_SERVER,
         start_time_unix_nano=_ns(fall.start_ms),
         end_time_unix_nano=_ns(fall.end_ms),
@@ -257,7 +262,7 @@ def _is_error(failure: Failure) -> bool:
 
 
 def _error(failure: Failure) -> Status:
-    return Status(code=Status.STATUS_CODE_ERROR, message=cut(failure.evidence))
+    return Status(code=Status.STATUS_CODE_ERROR, message=encodable(cut(failure.evidence)))
 
 
 def _flags(*, remote_parent: bool) -> int:

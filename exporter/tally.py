@@ -37,9 +37,13 @@ class Seen:
     def __init__(self) -> None:
         self.buckets: dict[int, dict[CounterKey, int]] = {}
 
+    def bucket(self, number: int) -> dict[CounterKey, int]:
+        """The counts of the ten seconds `number` (`at_ms // BUCKET_MS`), to count into."""
+        return self.buckets.setdefault(number, {})
+
     def add(self, at_ms: int, key: CounterKey, amount: int = 1) -> None:
         """Count `amount` (at least 0) for `key` in the ten seconds of `at_ms`."""
-        counts = self.buckets.setdefault(at_ms // BUCKET_MS, {})
+        counts = self.bucket(at_ms // BUCKET_MS)
         counts[key] = counts.get(key, 0) + amount
 
 

@@ -1,4 +1,4 @@
-"""A real OTLP/HTTP receiver on loopback: decodes what it is sent, records it, and misbehaves on request.
+"""A real OTLP/HTTP receiver of traces and logs on loopback: decodes and records what it is sent, misbehaves on request.
 
 In a test: `with OtlpReceiver() as receiver: …`; set `receiver.poison`, `receiver.rejects` or `receiver.answers` to make it
 difficult. For tests of whole processes: `python tests/otlp_receiver.py --port 4318 --out spans.jsonl` appends one JSON
@@ -19,11 +19,13 @@ from pathlib import Path
 from typing import Self
 
 from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
+from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsServiceRequest, ExportLogsServiceResponse
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import (
     ExportTraceServiceRequest,
     ExportTraceServiceResponse,
 )
 from opentelemetry.proto.common.v1.common_pb2 import AnyValue, KeyValue
+from opentelemetry.proto.logs.v1.logs_pb2 import SeverityNumber
 from opentelemetry.proto.trace.v1.trace_pb2 import Span, Status
 
 Attribute = str | int | bool | float | list["Attribute"] | None
@@ -67,6 +69,22 @@ class ReceivedSpan:
 
 
 @dataclass(frozen=True, kw_only=True)
+class ReceivedRecord:
+    """A log record likewise."""
+
+    trace_id: str
+    span_id: str
+    at_ns: int
+    name: str
+    severity: str
+    body: Attribute
+    attributes: dict[str, Attribute]
+    resource: dict[str, Attribute]
+    scope: str
+    schema_url: str
+
+
+@dataclass(frozen=True, kw_only=True)
 class Answer:
     """What to answer a request instead of taking it."""
 
@@ -84,6 +102,28 @@ class ReceivedRequest:
     headers: dict[str, str]
     spans: list[ReceivedSpan]
     status: int
+    records: list[ReceivedRecord] = field(default_factory=list)
+
+
+def decode_records(body: bytes) -> list[ReceivedRecord]:
+    """Read a serialized `ExportLogsServiceRequest`."""
+    return [
+        ReceivedRecord(
+            trace_id=record.trace_id.hex(),
+            span_id=record.span_id.hex(),
+            at_ns=record.time_unix_nano,
+            name=record.event_name,
+            severity=SeverityNumber.Name(record.severity_number).removeprefix("SEVERITY_NUMBER_"),
+            body=_value(record.body),
+            attributes=_plain(record.attributes),
+            resource=_plain(of_resource.resource.attributes),
+            scope=of_scope.scope.name,
+            schema_url=of_scope.schema_url,
+        )
+        for of_resource in ExportLogsServiceRequest.FromString(body).resource_logs
+        for of_scope in of_resource.scope_logs
+        for record in of_scope.log_records
+    ]
 
 
 def decode_spans(body: bytes) -> list[ReceivedSpan]:
@@ -98,7 +138,7 @@ def decode_spans(body: bytes) -> list[ReceivedSpan]:
 
 
 class OtlpReceiver:
-    """The receiver. `spans` are those it took; `requests` are all it saw."""
+    """The receiver. `spans` and `records` are those it took; `requests` are all it saw."""
 
     def __init__(
         self,
@@ -107,6 +147,10 @@ class OtlpReceiver:
         decode: Callable[[bytes], list[ReceivedSpan]] = decode_spans,
     ) -> None:
         self.spans: list[ReceivedSpan] = []
+        self.records: list[ReceivedRecord] = []
+        self.poison_record: Callable[[ReceivedRecord], bool] = lambda record: False
+        self.takes_logs = True
+        """Whether `/v1/logs` exists: Jaeger and Tempo take traces only."""
         self.requests: list[ReceivedRequest] = []
         self.poison: Callable[[ReceivedSpan], bool] = lambda span: False
         """A request with such a span is answered 400, whole."""
@@ -144,27 +188,40 @@ class OtlpReceiver:
     def take(self, path: str, headers: dict[str, str], body: bytes) -> Answer:
         """Decide about one request."""
         spans: list[ReceivedSpan] = []
+        records: list[ReceivedRecord] = []
         try:
             plain = gzip.decompress(body) if headers.get("content-encoding") == "gzip" else body
-            spans = self._decode(plain)
+            if path.endswith("/v1/logs"):
+                records = decode_records(plain)
+            else:
+                spans = self._decode(plain)
         except (OSError, EOFError, DecodeError):
             answer = Answer(status=400, body=b"this is no ExportTraceServiceRequest")
         else:
             with self._lock:
-                answer = self._answer(path, headers, spans)
+                answer = self._answer(path, headers, spans, records)
         with self._lock:
-            self.requests.append(ReceivedRequest(path=path, headers=headers, spans=spans, status=answer.status))
+            self.requests.append(
+                ReceivedRequest(path=path, headers=headers, spans=spans, status=answer.status, records=records)
+            )
         return answer
 
-    def _answer(self, path: str, headers: Mapping[str, str], spans: Sequence[ReceivedSpan]) -> Answer:
+    def _answer(
+        self, path: str, headers: Mapping[str, str], spans: Sequence[ReceivedSpan], records: Sequence[ReceivedRecord]
+    ) -> Answer:
         if self.answers:
             return self.answers.popleft()
         if self.always is not None:
             return self.always
-        if path != "/v1/traces":
+        if path not in {"/v1/traces", "/v1/logs"} or (path == "/v1/logs" and not self.takes_logs):
             return Answer(status=404)
         if headers.get("content-type") != "application/x-protobuf":
             return Answer(status=415)
+        if path == "/v1/logs":
+            if any(map(self.poison_record, records)):
+                return Answer(status=400)
+            self.records += records
+            return Answer(status=200, body=ExportLogsServiceResponse().SerializeToString())
         if any(map(self.poison, spans)):
             return Answer(status=400, body=b"a span with password=hunter2hunter2 upset me")
         taken = [span for span in spans if not self.rejects(span)]

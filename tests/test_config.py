@@ -42,6 +42,8 @@ MISTAKES = {
     "alias_of_itself": "1: watches[0]: the alias contains itself; write the value out",
     "api_type_unknown": "2: watches[0].api.type: `rest` is not known here; did you mean `REST`?",
     "bare_number": "3: poll_interval: `30` has no unit; write `30s` if seconds are meant",
+    "budget_negative": "3: traces.budget.causes.throttled: must be at least 0",
+    "budget_of_no_status": "4: traces.budget.statuses.6xx: this is not a status; write `4xx`, `5xx`, `404` or a range like `500-504`",
     "cause_malformed": "3: failures.ignore_causes[0]: `Timed Out` is not the name of a cause; write one like `invalid_api_key`",
     "discover": "1: discover: discovery is not available in this version; list the stages under `watches`",
     "duplicate_key": "5: poll_interval: the key is given twice, first on line 3; keep one of the two",
@@ -56,6 +58,7 @@ MISTAKES = {
     "external_id_no_text": "2: accounts[0].external_id: must be text",
     "external_id_without_role": "2: accounts[0].external_id: an external id is for assuming a role; add `role_arn` or remove it",
     "fetch_failures": "2: watches[0].fetch: `failures` is not available in this version; write `all`",
+    "field_malformed": "3: traces.fields[0]: `$context.identity.sourceIp` is not an access variable; write it without `$context.`: `identity.sourceIp`",
     "flag_by_word": '3: labels.resource: YAML reads `off` as false; write `false`, or `"off"` if text is meant',
     "flag_instead_of_text": '3: watches[0].region: YAML reads `no` as false; write `false`, or `"no"` if text is meant',
     "float_instead_of_text": '5: watches[0].api.stage: must be text; put it in quotes: "…"',
@@ -543,6 +546,17 @@ def test_the_masked_configuration_says_what_is_in_force_and_can_be_loaded():
     assert shown["accounts"][0]["external_id"] == "**********"
     assert shown["traces"]["headers"] == {"x-key": "**********", "authorization": "**********"}
     assert shown["watches"][0]["account"] == "x"
+
+
+def test_a_budget_is_of_the_cause_else_of_the_first_status_that_fits_else_the_general_one():
+    budget = load(
+        WATCH + "traces: {budget: {per_minute: 5, causes: {throttled: 7}, statuses: {404: 1, 4xx: 2, 5xx: 0}}}\n"
+    ).traces.budget
+
+    assert budget.of(404, "throttled") == 7
+    assert (budget.of(404, "x"), budget.of(403, "x"), budget.of(504, "x")) == (1, 2, 0)
+    assert (budget.of(200, "x"), budget.of(None, "x")) == (5, 5)
+    assert load(WATCH).traces.budget.of(403, "throttled") == 600
 
 
 @pytest.mark.parametrize("value", ["hemlig", "[hemlig]", "{a: hemlig}", "hemlig://x", "http://[hemlig", "${V}"])

@@ -27,16 +27,16 @@ ROOMS = {
     "execution log": {"execution_log", "envelope", "dumps"},
     "correlation": {"correlate", "settle", "windows", "tally", "tombstones"},
     "rules": {"rules", "rules_file", "conditions", "facts"},
-    "spans": {"spans", "span_batch", "trace_context", "waterfall"},
+    "spans": {"spans", "span_batch", "conventions", "trace_context", "waterfall"},
     "metrics": {"metrics"},
     "config": {"config", "web_config"},
     "sources": {"sources"},
     "ledger": {"ledger"},
     "discovery": {"discovery"},
-    "otlp": {"otlp"},
+    "otlp": {"otlp", "otlp_settings"},
     "logs": {"logs"},
     "pipeline": {"pipeline", "reading", "record"},
-    "outbox": {"outbox"},
+    "outbox": {"outbox", "delivery"},
     "excerpt": {"excerpt", "rule_check"},
     "web": {"web"},
     "daemon": {"daemon"},
@@ -45,8 +45,8 @@ ROOMS = {
 FLOORS = [
     {"model", "redaction", "version"},
     {"access log", "execution log", "correlation", "rules", "spans", "metrics", "config", "sources", "ledger"}
-    | {"discovery", "otlp", "logs"},
-    {"pipeline", "outbox", "excerpt", "web"},
+    | {"otlp", "logs"},
+    {"pipeline", "outbox", "excerpt", "web", "discovery"},
     {"daemon"},
     {"command line"},
 ]
@@ -77,7 +77,7 @@ READS_ITS_OWN_DATA = {"exporter/rules.py": {"pathlib"}}
 # Parts of a dependency that go by a name of their own.
 COMES_WITH = {"botocore": "boto3", "pydantic_core": "pydantic", "google": "opentelemetry"}
 # Imported for type checking only.
-STUBS = {"mypy_boto3_logs", "mypy_boto3_sts"}
+STUBS = {"mypy_boto3_apigateway", "mypy_boto3_apigatewayv2", "mypy_boto3_logs", "mypy_boto3_sts"}
 IMPURE_CALLS = {"open", "input", "print", "breakpoint"}
 CLOCK_CALLS = {"now", "utcnow", "today"}
 

@@ -17,16 +17,8 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import (
 
 from exporter.ledger.sqlite import SqliteLedger
 from exporter.model import UNKNOWN, AccessGlance, AccessRecord, Api, Commit, Failure, RequestTimeline, SpanBatch
-from exporter.otlp import (
-    Delivered,
-    OtlpError,
-    OtlpSettings,
-    Refused,
-    Retry,
-    connect,
-    read_settings,
-    resource_attributes,
-)
+from exporter.otlp import Delivered, Refused, Retry, connect
+from exporter.otlp_settings import OtlpError, OtlpSettings, read_settings, resource_attributes
 from exporter.outbox import BATCH_BYTES, Outbox
 from exporter.span_batch import pack
 from exporter.spans import SpanOptions, failure_spans
@@ -49,14 +41,14 @@ class Counts:
     def __init__(self):
         self.of = Counter()
 
-    def spans_sent(self, spans):
-        self.of["sent"] += spans
+    def sent(self, signal, count):
+        self.of["sent" if signal == "traces" else "log records sent"] += count
 
-    def spans_rejected(self, spans):
-        self.of["rejected"] += spans
+    def rejected(self, signal, count):
+        self.of["rejected"] += count
 
-    def spans_dropped(self, reason, spans):
-        self.of[reason] += spans
+    def dropped(self, signal, reason, count):
+        self.of[reason if signal == "traces" else f"log records {reason}"] += count
 
 
 def failure(number, rule="r"):

@@ -70,6 +70,8 @@ def serving(**changes):
         "alive": lambda: True,
         "not_ready": list,
         "watches": list,
+        "config": lambda: "poll_interval: 20s\n",
+        "reload": None,
         "version": "1.2.3",
     }
     server = WebServer(build_app(**(parts | changes)), "127.0.0.1:0")
@@ -199,7 +201,7 @@ def test_gzip_is_used_if_accepted(accept_encoding, expected):
 @given(head=st.binary(max_size=5000), tail=st.binary(max_size=5000))
 def test_two_parts_become_one_gzip_member(head, tail):
     for _ in range(2):
-        packed = gzipped(head, tail)
+        packed = b"".join(gzipped(head, tail))
         assert gzip.decompress(packed) == head + tail
         decompressor = zlib.decompressobj(31)
         assert decompressor.decompress(packed) == head + tail
@@ -239,7 +241,7 @@ def test_the_landing_page_shows_watches_escaped_and_needs_nothing_else():
     assert "<script" not in page
     assert "up &amp; running" in page
     assert "1.2.3&lt;" in page
-    assert {"/metrics", "/-/healthy", "/-/ready"} == set(re.findall(r'href="([^"]*)"', page))
+    assert {"/metrics", "/config", "/-/healthy", "/-/ready"} == set(re.findall(r'href="([^"]*)"', page))
     assert "src=" not in page
 
 
@@ -362,6 +364,8 @@ def build_app_of_nothing():
         alive=lambda: True,
         not_ready=list,
         watches=list,
+        config=str,
+        reload=None,
         version="1",
     )
 

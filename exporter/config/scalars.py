@@ -32,6 +32,7 @@ _REGION = re.compile(r"[a-z]{2,5}(?:-[a-z]+)+-[0-9]+")
 _LOG_GROUP = re.compile(r"[.\-_/#A-Za-z0-9]{1,512}")
 _ROLE_ARN = re.compile(r"arn:aws[a-z-]*:iam::(?P<account_id>[0-9]{12}):role/\S+")
 _CAUSE = re.compile(r"[a-z][a-z0-9_]*")
+_CONTEXT_FIELD = re.compile(r"[A-Za-z][\w-]*(?:\.[\w-]+)*", re.ASCII)
 _HEADER = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 _VARIABLE = r"\$\{[A-Z_][A-Z0-9_]*(:-[^}]*)?\}"
 
@@ -168,6 +169,14 @@ def _status(text: str) -> str:
     return text
 
 
+def _status_key(text: str) -> str:
+    try:
+        return _status(text)
+    except ValueError:
+        # Of a key there is no value to show.
+        raise ValueError("this is not a status; write `4xx`, `5xx`, `404` or a range like `500-504`") from None
+
+
 def _region(text: str) -> str:
     if not _REGION.fullmatch(text):
         raise ValueError("{value} is not the name of a region; write one like `eu-west-1`")
@@ -199,6 +208,12 @@ def _cause(text: str) -> str:
     if not _CAUSE.fullmatch(text):
         raise ValueError("{value} is not the name of a cause; write one like `invalid_api_key`")
     return text
+
+
+def _context_field(name: str) -> str:
+    if not _CONTEXT_FIELD.fullmatch(name):
+        raise ValueError("{value} is not an access variable; write it without `$context.`: `identity.sourceIp`")
+    return name
 
 
 def _header(name: str) -> str:
@@ -253,6 +268,9 @@ Secret = Annotated[SecretStr, BeforeValidator(_as_text), WithJsonSchema({"type":
 Whole = Annotated[
     int, BeforeValidator(_as_number), WithJsonSchema({"anyOf": [{"type": "integer", "minimum": 1}, _VARIABLE_SCHEMA]})
 ]
+Limit = Annotated[
+    int, BeforeValidator(_as_number), WithJsonSchema({"anyOf": [{"type": "integer", "minimum": 0}, _VARIABLE_SCHEMA]})
+]
 Rate = Annotated[
     float,
     BeforeValidator(_as_number),
@@ -281,11 +299,13 @@ Address = Annotated[
     _text_pattern(".*:[0-9]{1,5}"),
 ]
 Status = Annotated[Text, AfterValidator(_status), WithJsonSchema({"type": ["string", "integer"]})]
+StatusKey = Annotated[Text, AfterValidator(_status_key)]
 Region = Annotated[Text, AfterValidator(_region)]
 GroupName = Annotated[Text, AfterValidator(_log_group)]
 RoleArn = Annotated[Text, AfterValidator(_role_arn)]
 AccessFormat = Annotated[Text, AfterValidator(_access_format)]
 CauseName = Annotated[Text, AfterValidator(_cause)]
+ContextField = Annotated[Text, AfterValidator(_context_field)]
 HeaderName = Annotated[Text, AfterValidator(_header)]
 HeaderValue = Annotated[Secret, AfterValidator(_header_value)]
 LinkTemplate = Annotated[Text, AfterValidator(_link_template)]

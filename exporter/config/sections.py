@@ -17,12 +17,14 @@ from exporter.config.scalars import (
     AsList,
     AsMapping,
     CauseName,
+    ContextField,
     Duration,
     Endpoint,
     Flag,
     GroupName,
     HeaderName,
     HeaderValue,
+    Limit,
     LinkTemplate,
     Rate,
     Region,
@@ -30,6 +32,7 @@ from exporter.config.scalars import (
     Secret,
     Size,
     Status,
+    StatusKey,
     Text,
     Whole,
     at_least,
@@ -205,6 +208,27 @@ class Labels(Section):
     """How long a series outlives its last change once its stage is gone."""
 
 
+class Budget(Section):
+    """How many failures of one stage and cause make traces a minute; those beyond it are sampled, all are counted."""
+
+    per_minute: Annotated[Limit, Field(ge=0)] = 600
+    """The budget of what is not listed below. 0 makes no traces."""
+    causes: Annotated[dict[CauseName, Annotated[Limit, Field(ge=0)]], AsMapping] = {}
+    """Budgets by cause."""
+    statuses: Annotated[dict[StatusKey, Annotated[Limit, Field(ge=0)]], AsMapping] = {}
+    """Budgets by status (`4xx`, `404`, `500-504`), for causes not listed; the first that fits."""
+
+    @cached_property
+    def _by_status(self) -> tuple[tuple[frozenset[int], int], ...]:
+        return tuple((parse_statuses(status), limit) for status, limit in self.statuses.items())
+
+    def of(self, status: int | None, cause: str) -> int:
+        """The budget of a failure."""
+        if cause in self.causes:
+            return self.causes[cause]
+        return next((limit for statuses, limit in self._by_status if status in statuses), self.per_minute)
+
+
 class Traces(Section):
     """Where failed requests go as OpenTelemetry spans."""
 
@@ -216,13 +240,17 @@ class Traces(Section):
     """`http` (protobuf) or `grpc` (needs the `grpc` extra). Default: `OTEL_EXPORTER_OTLP_PROTOCOL`, else `http`."""
     headers: Annotated[dict[HeaderName, HeaderValue], AsMapping] = {}
     """Headers to send along, for keys and tenants. Values are never shown."""
-    timeout_ms: Annotated[Duration, at_least("100ms")] = Field(default="10s", validate_default=True, alias="timeout")
-    """How long one sending may take."""
+    timeout_ms: Annotated[Duration, at_least("100ms")] | None = Field(default=None, alias="timeout")
+    """How long one sending may take. Default: `OTEL_EXPORTER_OTLP_TIMEOUT`, else `10s`."""
     join: Literal["trace", "link"] = "trace"
     """`trace` puts the span into the caller's trace where the logs name one; `link` makes a trace of its own that
     links to it."""
     events: Literal["span", "logs"] = "span"
-    """Execution lines as `span` events, or as OTLP `logs` of the same trace."""
+    """Execution lines as `span` events, or as OTLP `logs` of the same trace, sent to `/v1/logs` beside `/v1/traces`."""
+    fields: Annotated[tuple[ContextField, ...], AsList] = ()
+    """Access variables to show on the span although they may tell of persons: `identity.sourceIp`,
+    `authorizer.principalId`. Their values are redacted like any text."""
+    budget: Budget = Field(default={}, validate_default=True)
     link_template: LinkTemplate | None = None
     """The address of a trace in your tracing system, with `{trace_id}` in its place, for links to it."""
 

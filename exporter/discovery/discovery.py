@@ -50,8 +50,10 @@ class Discovered:
     findings: tuple[Finding, ...]
     forecast: tuple[PlaceForecast, ...]
     """What the discovered and the configured watches take together."""
-    complete: bool
-    """Whether every account and region told all that it was asked."""
+    stage_counts: Mapping[tuple[str, str], int]
+    """How many stages there are, by account name and region."""
+    succeeded_at_ms: int | None
+    """When every account and region last told all that it was asked; None if that never was."""
 
 
 class Discovery:
@@ -78,6 +80,7 @@ class Discovery:
         self._config = config
         self._clock = clock
         self._lock = threading.Lock()
+        self._succeeded_at_ms: int | None = None
         self._places = [
             Place(
                 account,
@@ -109,9 +112,12 @@ class Discovery:
             else:
                 with ThreadPoolExecutor(min(_MOST_PLACES_AT_ONCE, len(self._places)), "discovery") as pool:
                     surveys = list(pool.map(Place.survey, self._places))
-        return self._judged(surveys)
+            now_ms = int(self._clock() * 1000)
+            if not self._unplaced and not any(survey.problems for survey in surveys):
+                self._succeeded_at_ms = now_ms
+            return self._judged(surveys, now_ms)
 
-    def _judged(self, surveys: list[Survey]) -> Discovered:
+    def _judged(self, surveys: list[Survey], now_ms: int) -> Discovered:
         located = [locate(survey) for survey in surveys]
         by_hand = self._config.watches
         free: list[StageLogs] = []
@@ -128,9 +134,7 @@ class Discovery:
             taken_names={watch.name for watch in by_hand},
         )
         findings = [
-            finding
-            for survey, items in zip(surveys, located, strict=True)
-            for finding in findings_of(survey, items)
+            finding for survey, items in zip(surveys, located, strict=True) for finding in findings_of(survey, items)
         ]
         findings += [_without_region(name) for name in self._unplaced]
         return Discovered(
@@ -140,11 +144,12 @@ class Discovery:
             findings=tuple(findings),
             forecast=forecast(
                 (*by_hand, *watches),
-                _volumes(surveys, int(self._clock() * 1000)),
+                _volumes(surveys, now_ms),
                 budgets={account.name: account.calls_per_second for account in self._config.accounts},
                 poll_interval_ms=self._config.poll_interval_ms,
             ),
-            complete=not self._unplaced and not any(survey.problems for survey in surveys),
+            stage_counts={(survey.account, survey.region): len(survey.stages) for survey in surveys},
+            succeeded_at_ms=self._succeeded_at_ms,
         )
 
 
@@ -153,7 +158,10 @@ class _SessionClients:
 
     def __init__(self, open_session: Callable[[], boto3.Session]) -> None:
         self._open_session = open_session
-        self.forget()
+        self._session: boto3.Session | None = None
+        self._rest: APIGatewayClient | None = None
+        self._http: ApiGatewayV2Client | None = None
+        self._logs: CloudWatchLogsClient | None = None
 
     def rest(self) -> "APIGatewayClient":
         if self._rest is None:
@@ -171,10 +179,7 @@ class _SessionClients:
         return self._logs
 
     def forget(self) -> None:
-        self._session: boto3.Session | None = None
-        self._rest: APIGatewayClient | None = None
-        self._http: ApiGatewayV2Client | None = None
-        self._logs: CloudWatchLogsClient | None = None
+        self._session = self._rest = self._http = self._logs = None
 
     def _opened(self) -> boto3.Session:
         if self._session is None:

@@ -13,6 +13,7 @@ from exporter.access_format import AccessFormatError, Variable, pieces_of
 from exporter.discovery.calls import PERMISSIONS
 from exporter.discovery.stages import Level, Problem, Stage, Survey
 from exporter.discovery.watching import StageLogs
+from exporter.metrics.self_metrics import StageFinding
 from exporter.model import Api, LogGroup
 
 Severity = Literal["error", "warning", "info"]
@@ -74,6 +75,12 @@ class Finding:
         """How bad it is."""
         return SEVERITIES[self.kind]
 
+    @property
+    def labels(self) -> StageFinding:
+        """The series of `aws_apigateway_exporter_stage_findings` that shows it."""
+        api = self.api or Api()
+        return StageFinding(api.id, api.name, api.stage, self.kind.value)
+
 
 def findings_of(survey: Survey, found: Sequence[StageLogs]) -> Iterator[Finding]:
     """Everything there is to say about one account and region. `found`: its stages, as `watching.locate` gives them."""
@@ -122,7 +129,10 @@ def _of_access(item: StageLogs) -> Iterator[_Said]:
         return
     if stage.access_group is None:
         text = "its access lines go to Firehose, where this exporter cannot read them"
-        yield FindingKind.ACCESS_TO_FIREHOSE, f"{text}; send them to a log group (a subscription filter can feed Firehose)"
+        yield (
+            FindingKind.ACCESS_TO_FIREHOSE,
+            f"{text}; send them to a log group (a subscription filter can feed Firehose)",
+        )
         return
     if item.format_refused is not None:
         text = f"the access log's format cannot be read as it is ({item.format_refused})"

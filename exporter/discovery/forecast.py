@@ -48,6 +48,8 @@ class WatchForecast:
     watch: str
     calls_per_second: float
     """By the high estimate; a group of unknown volume counts as one page a poll."""
+    least_calls_per_second: float
+    """What it would take if almost nothing were to be read."""
     volume: Volume | None
     """What its groups take in; None where that is known of none of them."""
     unknown_groups: tuple[str, ...]
@@ -134,10 +136,11 @@ def _of_place(account: str, region: str, watches: list[WatchForecast], budget: f
     over = sum(watch.calls_per_second for watch in watches) - budget * PLANNED_SHARE
     advised: list[str] = []
     for watch in sorted(watches, key=lambda watch: (-watch.calls_per_second, watch.watch)):
-        if over <= 0 or watch.volume is None:
+        saved = watch.calls_per_second - watch.least_calls_per_second
+        if over <= 0 or saved <= 0:
             break
         advised.append(watch.watch)
-        over -= watch.calls_per_second
+        over -= saved
     return PlaceForecast(
         account=account,
         region=region,
@@ -150,18 +153,24 @@ def _of_place(account: str, region: str, watches: list[WatchForecast], budget: f
 
 def _of_watch(watch: Watch, volumes: Mapping[LogGroup, Volume], poll_interval_ms: int) -> WatchForecast:
     known = [volumes[group] for group in watch.groups if group in volumes]
-    pages = sum(
-        pages_per_poll(
-            volumes[group].high / PAGE_BYTES / _DAY_MS if group in volumes else 0.0,
+
+    def calls_per_second(pages_per_ms: float) -> float:
+        pages = pages_per_poll(
+            pages_per_ms,
             max_request_ms=watch.max_request_ms,
             allowed_lateness_ms=watch.allowed_lateness_ms,
             poll_interval_ms=poll_interval_ms,
         )
-        for group in watch.groups
-    )
+        return pages * 1000 / poll_interval_ms
+
+    least = calls_per_second(0)
     return WatchForecast(
         watch=watch.name,
-        calls_per_second=pages * 1000 / poll_interval_ms,
+        calls_per_second=sum(
+            calls_per_second(volumes[group].high / PAGE_BYTES / _DAY_MS) if group in volumes else least
+            for group in watch.groups
+        ),
+        least_calls_per_second=least * len(watch.groups),
         volume=Volume(sum(volume.low for volume in known), sum(volume.high for volume in known)) if known else None,
         unknown_groups=tuple(group.name for group in watch.groups if group not in volumes),
     )

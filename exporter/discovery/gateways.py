@@ -125,7 +125,9 @@ class HttpGateway:
             return answer.get("Items", []), answer.get("NextToken")
 
         return [
-            FoundApi(id=api["ApiId"], name=api.get("Name", api["ApiId"]), type=api["ProtocolType"], tags=api.get("Tags", {}))
+            FoundApi(
+                id=api["ApiId"], name=api.get("Name", api["ApiId"]), type=api["ProtocolType"], tags=api.get("Tags", {})
+            )
             for api in self._caller.list_all("GetApis", page)
             if "ApiId" in api
         ]
@@ -234,7 +236,7 @@ def _http_stage(api: FoundApi, stage: "HttpStageTypeDef") -> Stage:
 
 
 def _level(text: str | None, otherwise: Level) -> Level:
-    return Level(text) if text in Level.__members__ else otherwise
+    return Level.__members__.get(text or "", otherwise)
 
 
 def _method(key: str) -> str:

@@ -13,7 +13,9 @@ from typing import NamedTuple
 from exporter.model import Api
 from exporter.sources.refusals import Refusal
 
-_LOGS_ARN = re.compile(r"arn:[\w-]+:logs:(?P<region>[a-z0-9-]*):(?P<account>\d{12})?:log-group:(?P<group>[^:*]+)(?::\*)?")
+_LOGS_ARN = re.compile(
+    r"arn:[\w-]+:logs:(?P<region>[a-z0-9-]*):(?P<account>\d{12})?:log-group:(?P<group>[^:*]+)(?::\*)?"
+)
 _ACCOUNT_OF_ARN = re.compile(r"arn:[\w-]+:[a-z0-9-]+:[a-z0-9-]*:(\d{12}):")
 
 ApiId = str

@@ -289,6 +289,12 @@ class SqliteLedger:
                 f"{self._path}: the state file is empty (cut off?). Restore it from a backup, or remove it to begin "
                 "anew: counters then start at 0 and the last minutes are counted again."
             )
+        if not os.access(self._path, os.W_OK):
+            # SQLite would open it and fail at the first commit.
+            raise LedgerError(
+                f"{self._path}: the state file is read-only. It and its directory must be writable by the user that "
+                "the exporter runs as."
+            )
         database = sqlite3.connect(self._path, isolation_level=None, check_same_thread=False, timeout=5)
         try:
             self._check(database)
@@ -405,6 +411,8 @@ def _create(path: Path) -> None:
         database.execute("COMMIT")
     finally:
         database.close()
+    for suffix in ("-wal", "-shm"):  # of a state file that was removed: SQLite would read them into the new one
+        path.with_name(path.name + suffix).unlink(missing_ok=True)
     draft.rename(path)
 
 

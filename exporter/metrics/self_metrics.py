@@ -8,7 +8,8 @@ code, never what a request said.
 
 from collections.abc import Callable, Iterable, Mapping
 from platform import python_version
-from typing import Final, Protocol
+from types import MappingProxyType
+from typing import Final, NamedTuple, Protocol
 
 from prometheus_client import (
     CollectorRegistry,
@@ -126,11 +127,19 @@ WATCH_RESTARTS: Final = _counter(
     "Times a watch dropped its memory and went on from its last commit.",
 )
 OUTBOX_SPANS: Final = _gauge("aws_apigateway_exporter_outbox_spans", (), "Spans waiting to be sent.")
-OUTBOX_BYTES: Final = _gauge("aws_apigateway_exporter_outbox_bytes", (), "Bytes of spans waiting to be sent.")
+OUTBOX_BYTES: Final = _gauge(
+    "aws_apigateway_exporter_outbox_bytes", (), "Bytes of spans and log records waiting to be sent."
+)
 OUTBOX_OLDEST: Final = _gauge(
     "aws_apigateway_exporter_outbox_oldest_timestamp_seconds",
     (),
-    "When the oldest span waiting to be sent was stored; absent while none waits.",
+    "When the oldest span or log record waiting to be sent was stored; absent while none waits.",
+)
+OUTBOX_LOG_RECORDS: Final = _gauge("aws_apigateway_exporter_outbox_log_records", (), "Log records waiting to be sent.")
+SPANS_SAMPLED: Final = _counter(
+    "aws_apigateway_exporter_spans_sampled_total",
+    ("cause", "reason"),
+    "Failed requests that were counted but made no trace, because their cause was over its budget or has none.",
 )
 SPANS_SENT: Final = _counter("aws_apigateway_exporter_spans_sent_total", (), "Spans that the OTLP receiver took.")
 SPANS_REJECTED: Final = _counter(
@@ -142,6 +151,19 @@ SPANS_DROPPED: Final = _counter(
     "aws_apigateway_exporter_spans_dropped_total",
     ("reason",),
     "Spans given up without an answer from the OTLP receiver.",
+)
+LOG_RECORDS_SENT: Final = _counter(
+    "aws_apigateway_exporter_log_records_sent_total", (), "Log records that the OTLP receiver took."
+)
+LOG_RECORDS_REJECTED: Final = _counter(
+    "aws_apigateway_exporter_log_records_rejected_total",
+    (),
+    "Log records that the OTLP receiver refused for good; sending them again would not help.",
+)
+LOG_RECORDS_DROPPED: Final = _counter(
+    "aws_apigateway_exporter_log_records_dropped_total",
+    ("reason",),
+    "Log records given up without an answer from the OTLP receiver.",
 )
 SERIES: Final = _gauge(
     "aws_apigateway_exporter_series",
@@ -164,12 +186,29 @@ CONFIG_RELOAD_SUCCESS_TIMESTAMP: Final = _gauge(
     "When a configuration was last loaded successfully.",
 )
 
+DISCOVERY_LAST_SUCCESS: Final = _gauge(
+    "aws_apigateway_exporter_discovery_last_success_timestamp_seconds",
+    (),
+    "When discovery last looked at every account and region without a refusal; absent before the first time.",
+)
+DISCOVERED_STAGES: Final = _gauge(
+    "aws_apigateway_exporter_discovered_stages",
+    ("account", "region"),
+    "Stages that discovery knows and takes.",
+)
+STAGE_FINDINGS: Final = _gauge(
+    "aws_apigateway_exporter_stage_findings",
+    ("api_id", "api_name", "stage", "kind"),
+    "Always 1: something that a stage lacks for its failures to be told, or that discovery could not see.",
+)
+
 OWN: Final = (
     *(BUILD_INFO, WATCH_UP, POLL_DURATION, POLLS, EFFECTIVE_POLL_INTERVAL, LAST_SUCCESS, WATERMARK_LAG),
     *(INGESTION_DELAY, LOG_EVENTS, UNREADABLE_LINES, LATE_EVENTS, LATE_EVIDENCE, REQUESTS_SETTLED, AWS_REQUESTS),
-    *(AWS_RESPONSE_BYTES, AWS_THROTTLES, WATCH_RESTARTS, OUTBOX_SPANS, OUTBOX_BYTES, OUTBOX_OLDEST, SPANS_SENT),
-    *(SPANS_REJECTED, SPANS_DROPPED, SERIES, SERIES_OVERFLOW, CONFIG_RELOAD_SUCCESSFUL),
-    CONFIG_RELOAD_SUCCESS_TIMESTAMP,
+    *(AWS_RESPONSE_BYTES, AWS_THROTTLES, WATCH_RESTARTS, OUTBOX_SPANS, OUTBOX_LOG_RECORDS, OUTBOX_BYTES, OUTBOX_OLDEST),
+    *(SPANS_SAMPLED, SPANS_SENT, SPANS_REJECTED, SPANS_DROPPED),
+    *(LOG_RECORDS_SENT, LOG_RECORDS_REJECTED, LOG_RECORDS_DROPPED, SERIES, SERIES_OVERFLOW, CONFIG_RELOAD_SUCCESSFUL),
+    *(CONFIG_RELOAD_SUCCESS_TIMESTAMP, DISCOVERY_LAST_SUCCESS, DISCOVERED_STAGES, STAGE_FINDINGS),
 )
 """Every metric about the exporter itself, besides `process_*` and `python_*`."""
 
@@ -182,8 +221,12 @@ class Waiting(Protocol):
         """How many spans."""
 
     @property
+    def log_records(self) -> int:
+        """How many log records."""
+
+    @property
     def bytes(self) -> int:
-        """How many bytes they take."""
+        """How many bytes they take together."""
 
     @property
     def oldest_at_ms(self) -> int | None:
@@ -198,6 +241,15 @@ class SeriesCounts(Protocol):
 
     def overflow_counts(self) -> Mapping[str, int]:
         """How often a series of each metric was turned away."""
+
+
+class StageFinding(NamedTuple):
+    """What discovery found wanting, as the labels of its series."""
+
+    api_id: str
+    api_name: str
+    stage: str
+    kind: str
 
 
 class SelfMetrics:
@@ -227,9 +279,13 @@ class SelfMetrics:
         self.aws_requests: Final = self._make_counter(AWS_REQUESTS)
         self.aws_response_bytes: Final = self._make_counter(AWS_RESPONSE_BYTES)
         self.aws_throttles: Final = self._make_counter(AWS_THROTTLES)
+        self.spans_sampled: Final = self._make_counter(SPANS_SAMPLED)
         self.spans_sent: Final = self._make_counter(SPANS_SENT)
         self.spans_rejected: Final = self._make_counter(SPANS_REJECTED)
         self.spans_dropped: Final = self._make_counter(SPANS_DROPPED)
+        self.log_records_sent: Final = self._make_counter(LOG_RECORDS_SENT)
+        self.log_records_rejected: Final = self._make_counter(LOG_RECORDS_REJECTED)
+        self.log_records_dropped: Final = self._make_counter(LOG_RECORDS_DROPPED)
         self.config_last_reload_successful: Final = self._make_gauge(CONFIG_RELOAD_SUCCESSFUL)
         self.config_last_reload_success_timestamp: Final = self._make_gauge(CONFIG_RELOAD_SUCCESS_TIMESTAMP)
         self._by_watch: Final = (
@@ -240,6 +296,8 @@ class SelfMetrics:
         self._now_ms = now_ms
         self._watermarks: dict[tuple[str, str], int] = {}
         self._compute(self._watermark_lag)
+        self._discovered = _Discovered()
+        self._compute(self._discovery)
 
     def add_watch(self, watch: str, groups: Iterable[str]) -> None:
         """Start what has no further label at 0, so that its first increase is seen."""
@@ -260,17 +318,28 @@ class SelfMetrics:
         """Tell how far a group has been read for good; its lag grows by itself from here on."""
         self._watermarks[watch, group] = at_ms
 
+    def set_discovered(
+        self, *, stages: Mapping[tuple[str, str], int], findings: Iterable[StageFinding], succeeded_at_ms: int | None
+    ) -> None:
+        """Tell what discovery knows now; it takes the place of all it knew before.
+
+        `stages`: how many, by account and region. `succeeded_at_ms`: when everything was last looked at; None if never.
+        """
+        self._discovered = _Discovered(dict(stages), frozenset(findings), succeeded_at_ms)
+
     def show_outbox(self, stats: Callable[[], Waiting]) -> None:
         """Show the outbox; `stats` is asked at every scrape, so it must answer at once and never raise. Call once."""
 
         def outbox() -> Iterable[Samples]:
             waiting = stats()
-            spans, size, oldest = (_family_of(metric) for metric in (OUTBOX_SPANS, OUTBOX_BYTES, OUTBOX_OLDEST))
+            shown = (OUTBOX_SPANS, OUTBOX_LOG_RECORDS, OUTBOX_BYTES, OUTBOX_OLDEST)
+            spans, log_records, size, oldest = map(_family_of, shown)
             spans.add_metric([], waiting.spans)
+            log_records.add_metric([], waiting.log_records)
             size.add_metric([], waiting.bytes)
             if waiting.oldest_at_ms is not None:
                 oldest.add_metric([], waiting.oldest_at_ms / 1000)
-            return spans, size, oldest
+            return spans, log_records, size, oldest
 
         self._compute(outbox)
 
@@ -302,6 +371,19 @@ class SelfMetrics:
             lag.add_metric(labels, max(0, now_ms - at_ms) / 1000)
         return (lag,)
 
+    def _discovery(self) -> Iterable[Samples]:
+        known = self._discovered
+        last_success, stages, findings = (
+            _family_of(metric) for metric in (DISCOVERY_LAST_SUCCESS, DISCOVERED_STAGES, STAGE_FINDINGS)
+        )
+        if known.succeeded_at_ms is not None:
+            last_success.add_metric([], known.succeeded_at_ms / 1000)
+        for place, count in known.stages.items():
+            stages.add_metric(place, count)
+        for finding in known.findings:
+            findings.add_metric(finding, 1)
+        return last_success, stages, findings
+
     def _compute(self, read: Callable[[], Iterable[Samples]]) -> None:
         self.registry.register(_Computed(read))
 
@@ -317,6 +399,14 @@ class SelfMetrics:
 
     def _make_histogram(self, metric: Metric, buckets: tuple[float, ...]) -> Histogram:
         return Histogram(metric.name, metric.help, metric.labels, buckets=buckets, registry=self.registry)
+
+
+class _Discovered(NamedTuple):
+    """What discovery told last: shown as a whole or not at all."""
+
+    stages: Mapping[tuple[str, str], int] = MappingProxyType({})
+    findings: frozenset[StageFinding] = frozenset()
+    succeeded_at_ms: int | None = None
 
 
 class _Computed(Collector):

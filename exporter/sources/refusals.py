@@ -24,7 +24,7 @@ _THROTTLES = frozenset(
         "TooManyRequestsException",
     }
 )
-_DENIALS = frozenset({"AccessDenied", "AccessDeniedException", "UnauthorizedOperation"})
+_DENIALS = frozenset({"AccessDenied", "AccessDeniedException", "UnauthorizedException", "UnauthorizedOperation"})
 _BAD_CREDENTIALS = frozenset(
     {
         "ExpiredToken",
@@ -46,6 +46,7 @@ _MEANINGS: Mapping[str, str] = {
     **dict.fromkeys(_DENIALS, "denied"),
     **dict.fromkeys(_BAD_CREDENTIALS, "credentials"),
     "InvalidParameterException": "invalid",
+    "NotFoundException": "missing",
     "ResourceNotFoundException": "missing",
     "ServiceUnavailableException": "unavailable",
 }

@@ -1,0 +1,59 @@
+"""A unit's lines, read in full: the timeline that rules judge and spans tell of.
+
+Joining works on looks; what a look leaves out is read here, for failures only. It decides neither which lines belong
+together nor what they prove, and reads no log group.
+"""
+
+from collections.abc import Mapping, Sequence
+
+from exporter import execution_log
+from exporter.access_log import AccessParser
+from exporter.model import AccessRecord, Api, ExecutionStep, LogGroup, RequestTimeline
+from exporter.reading import Directory
+from exporter.settle import Unit
+
+
+class Describer:
+    """Reads the lines of one watch's requests. For one thread at a time."""
+
+    def __init__(
+        self,
+        *,
+        parsers: Mapping[LogGroup, AccessParser],
+        directory: Directory,
+        execution_apis: Mapping[LogGroup, Sequence[Api]],
+    ) -> None:
+        """`parsers`: of access groups. `directory`: of the whole watch. `execution_apis`: the stages of each group."""
+        self._parsers = parsers
+        self._directory = directory
+        self._execution_apis = execution_apis
+
+    def describe(self, unit: Unit) -> RequestTimeline:
+        """Return the timeline of a unit."""
+        access: AccessRecord | None = None
+        if unit.access is not None:
+            parsed = self._parsers[unit.access.group].parse(unit.access.event)
+            access = parsed if isinstance(parsed, AccessRecord) else None
+            api = self._directory.resolve(unit.access.glance.api_id, unit.access.glance.stage)
+            if access is None:
+                glance = unit.access.glance
+                access = AccessRecord(event_id=unit.access.event.event_id, at_ms=unit.access.event.at_ms, glance=glance)
+        else:
+            api = Directory(self._execution_apis[unit.execution[0].group]).resolve(None, None)
+        steps: list[ExecutionStep] = []
+        for line in unit.execution:
+            read = execution_log.parse(line.event)
+            if isinstance(read, tuple):
+                steps.append(read[1])
+        own_ids = sorted(unit.ids - unit.extended_ids)
+        glance_id = access.glance.request_id if access is not None else None
+        groups = [unit.access.group] if unit.access is not None else []
+        groups += [line.group for line in unit.execution]
+        return RequestTimeline(
+            api=api,
+            access=access,
+            steps=tuple(steps),
+            request_id=own_ids[0] if own_ids else glance_id,
+            extended_request_id=min(unit.extended_ids, default=None),
+            groups=tuple(dict.fromkeys(groups)),
+        )

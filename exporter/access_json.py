@@ -18,7 +18,7 @@ from exporter.model import Unreadable
 NOT_JSON = Unreadable(reason="not_json")
 """Not a JSON object, nor the torn remains of one."""
 
-_REFUSED = (msgspec.MsgspecError, UnicodeError, RecursionError)
+REFUSED = (msgspec.MsgspecError, UnicodeError, RecursionError)
 _decode = msgspec.json.Decoder().decode
 
 # --------------------------------------------------------------------------------------------------------- whole lines
@@ -145,7 +145,7 @@ def _unescaped(text: str) -> str:
         return text
     try:
         value = _decode(f'"{text}"')
-    except _REFUSED:
+    except REFUSED:
         return text
     return value if isinstance(value, str) else text
 
@@ -193,7 +193,7 @@ def json_format(pieces: list[Piece]) -> JsonFormat | None:
     """The format's keys; None if it is no JSON object even when filled in. Raises `AccessFormatError`."""
     try:
         tree = _decode(_filled(pieces))
-    except _REFUSED:
+    except REFUSED:
         return None
     if not isinstance(tree, dict):
         return None
@@ -236,7 +236,11 @@ _NO_KEYS = _Learnt(
 
 
 class JsonLines:
-    """Reads JSON lines, of one format or of any. Keeps what it learnt of keys, never a value."""
+    """Reads JSON lines, of one format or of any. Keeps what it learnt of keys, never a value.
+
+    `decode` and `chosen` read a line with the keys of the last one: `chosen(decode(line))` are its values of
+    GLANCE_VARIABLES; one of `REFUSED` is raised for any other line, which `look` then reads.
+    """
 
     def __init__(self, known: JsonFormat | None = None) -> None:
         self._known = known
@@ -247,22 +251,22 @@ class JsonLines:
     def look(self, line: str) -> Sequence[Scalar] | Unreadable:
         """The values of GLANCE_VARIABLES. `line` has no white space around it."""
         try:
-            found = self._decode(line)
-        except _REFUSED:
+            found = self.decode(line)
+        except REFUSED:
             return self._look_at_unusual(line)
-        return self._glance_values(found)
+        return self.chosen(found)
 
     def _look_at_unusual(self, line: str) -> Sequence[Scalar] | Unreadable:
         for learnt in self._learnt[1:]:
             try:
                 found = learnt.decode(line)
-            except _REFUSED:
+            except REFUSED:
                 continue
             self._prefer(learnt)
             return learnt.glance_values(found)
         try:
             tree = _decode(line)
-        except _REFUSED:
+        except REFUSED:
             return self._look_at_torn(line)
         if not isinstance(tree, dict):
             return NOT_JSON
@@ -275,13 +279,13 @@ class JsonLines:
 
     def _prefer(self, learnt: _Learnt) -> None:
         self._learnt = [learnt, *(other for other in self._learnt if other is not learnt)]
-        self._decode, self._glance_values = learnt
+        self.decode, self.chosen = learnt
 
     def values(self, line: str) -> dict[str, str] | Unreadable:
         """Every value by its variable; keys that tell of none keep their name."""
         try:
             tree = _decode(line)
-        except _REFUSED:
+        except REFUSED:
             return self._values_of_torn(line)
         return self._values_of(_flat(tree)) if isinstance(tree, dict) else NOT_JSON
 

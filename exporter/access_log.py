@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from typing import Protocol
 
 from exporter.access_format import FORMAT_MISMATCH, AccessFormatError, TextFormat, Variable, pieces_of
-from exporter.access_json import JsonLines, json_format
+from exporter.access_json import REFUSED, JsonLines, json_format
 from exporter.access_variables import GLANCE_VARIABLES, Scalar, glance_from, record_from, text_of, variables_of
 from exporter.model import AccessGlance, AccessRecord, LogEvent, Unreadable
 
@@ -164,18 +164,18 @@ class _Auto:
     """Tells each line's format by its first character."""
 
     def __init__(self) -> None:
-        self._json = JsonLines()
+        self.json = JsonLines()
         self._xml = _XmlLines()
         self._text = _TextLines(_compiled(CLF + CSV))
 
     def look(self, line: str) -> Sequence[Scalar] | Unreadable:
         if line[0] == "{":
-            return self._json.look(line)
+            return self.json.look(line)
         return self._xml.look(line) if line[0] == "<" else self._text.look(line)
 
     def values(self, line: str) -> dict[str, str] | Unreadable:
         if line[0] == "{":
-            return self._json.values(line)
+            return self.json.values(line)
         return self._xml.values(line) if line[0] == "<" else self._text.values(line)
 
 
@@ -202,11 +202,19 @@ class _OwnFormat:
 
 
 class _Parser:
-    def __init__(self, reader: _Reader) -> None:
+    def __init__(self, reader: _Reader, json: JsonLines | None) -> None:
+        """`json`: the part of the reader that takes the lines which begin with a brace."""
         self._values = reader.values
         self._look = reader.look
+        self._json = json
 
     def look(self, message: str) -> Sequence[Scalar] | Unreadable:
+        json = self._json
+        if json is not None and message[:1] == "{":
+            try:  # a line with the keys of the one before, as nearly every JSON line is
+                return json.chosen(json.decode(message))
+            except REFUSED:
+                pass
         line = message.strip()
         return self._look(line) if line else EMPTY
 
@@ -257,10 +265,16 @@ def access_parser(spec: str) -> AccessParser:
     """
     spec = spec.strip()
     if spec in _NAMED:
-        return _Parser(_NAMED[spec]())
+        reader = _NAMED[spec]()
+        return _Parser(reader, reader.json if isinstance(reader, _Auto) else _json_of(reader))
     if "$context" not in spec:
         raise AccessFormatError(
             f"unknown access log format: write one of {', '.join(_NAMED)}, or the stage's own format string with its "
             "$context variables"
         )
-    return _Parser(_OwnFormat(_own_format(spec)))
+    own = _own_format(spec)
+    return _Parser(_OwnFormat(own), _json_of(own))
+
+
+def _json_of(reader: _Reader) -> JsonLines | None:
+    return reader if isinstance(reader, JsonLines) else None

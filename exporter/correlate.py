@@ -323,16 +323,17 @@ class Correlator:
         )
 
     def overlooked(self, horizon: Horizon) -> bool:
-        """Whether a request is about to be settled whose lines the listing that opened it may have passed over.
+        """Whether the listing that opened a request may have passed over lines of it that no later one will bring.
 
         A request that seemed to end well is dropped, its access line too, until a line tells that it failed; what was
-        listed before that line is only taken by the next listing. Asked once a slice, before `judge`.
+        listed before that line is only taken by the next listing. No later one: it is about to be settled, or its
+        stretch has been read for good. Asked once a slice, before `judge`.
         """
         found, self._newly_open = self._newly_open, []
         return any(
             unit.access is None
             and (self._has_access or not unit.terminal)
-            and settle_reason(unit, horizon) is not None
+            and (unit.last_ms < horizon.state.frontier_ms or settle_reason(unit, horizon) is not None)
             and self._countable(unit)
             for request in found
             if any(self._open.get(text) is request for text in request.ids)

@@ -135,7 +135,9 @@ def _proxy(endpoint: str, environ: Mapping[str, str]) -> str | None:
     host = f".{parts.hostname}"
     if not proxy or "*" in without or any(name and host.endswith(f".{name.split(':')[0]}") for name in without):
         return None
-    if urlsplit(proxy).scheme not in {"http", "https"}:
+    if "://" not in proxy:
+        proxy = f"http://{proxy}"
+    if not proxy.startswith(("http://", "https://")):
         raise OtlpError(f"{parts.scheme}_proxy: write the proxy's address like `http://proxy:3128`")
     return proxy
 

@@ -14,7 +14,6 @@ from exporter import metrics
 from exporter.access_log import AccessParser
 from exporter.access_variables import ROUTE_FROM, Scalar, glance_from, ms_of
 from exporter.correlate import Correlator, is_failed
-from exporter.metrics import Metric
 from exporter.model import UNKNOWN, AccessGlance, Api, CounterKey, LogEvent, LogGroup, Unreadable, Window
 from exporter.sources import ListingBroken, Source, Unavailable
 from exporter.tally import Seen
@@ -174,55 +173,62 @@ class AccessTaker:
         self._admit = admit
         self._labelling = labelling
         self._routes: dict[tuple[Scalar, ...], _Route] = {}
-        self._latencies: dict[tuple[int, Api, Metric], dict[Scalar, int]] = {}
+        self._latencies: dict[tuple[int, Api], tuple[dict[Scalar, int], dict[Scalar, int]]] = {}
+        """How often each latency was logged, as logged, by ten seconds and API: of responses, of integrations."""
 
     def take(self, events: Sequence[LogEvent], seen: Seen) -> None:
         """See `Taker`. A line that ended well costs its reading and a few look-ups."""
         look, routes, open_ids = self._look, self._routes, self._correlator.open_ids
         every = not self._correlator.knows_access_ids
         bucket = -1
-        counts: dict[CounterKey, int] = {}
+        counts: dict[_Route, int] = {}
+        api: Api | None = None
         for event in events:
             values = look(event.message)
             if isinstance(values, Unreadable):
                 self._unreadable(event, values, seen)
                 continue
-            repeated = values[ROUTE_FROM:]
-            route = routes.get(repeated)  # type: ignore[call-overload]
+            route = routes.get(values[ROUTE_FROM:])  # type: ignore[call-overload]
             if route is None or not route.ended_well or every or values[0] in open_ids or values[1] in open_ids:
                 route = self._take_unusual(event, values, seen)
                 every = every and not self._correlator.knows_access_ids
                 if route is None:
                     continue
-            if event.at_ms // BUCKET_MS != bucket:
-                bucket = event.at_ms // BUCKET_MS
-                counts = seen.bucket(bucket)
-            counts[route.key] = counts.get(route.key, 0) + 1
-            if values[2] is not None:
-                self._note(bucket, route.api, metrics.RESPONSE_LATENCY, values[2])
-            if values[3] is not None or values[4] is not None:
-                taken = values[4] if values[3] is None or values[3] == "-" else values[3]
-                self._note(bucket, route.api, metrics.INTEGRATION_LATENCY, taken)
+            if event.at_ms // BUCKET_MS != bucket or route.api is not api:
+                self._flush(counts, bucket, seen)
+                bucket, api = event.at_ms // BUCKET_MS, route.api
+                responses, integrations = self._latencies.setdefault((bucket, api), ({}, {}))
+            counts[route] = counts.get(route, 0) + 1
+            value = values[2]
+            if value is not None:
+                responses[value] = responses.get(value, 0) + 1
+            value = values[3]
+            if value is None or value == "-":
+                value = values[4]
+            if value is not None:
+                integrations[value] = integrations.get(value, 0) + 1
+        self._flush(counts, bucket, seen)
+
+    def begin(self) -> None:
+        """See `Taker`."""
+        self._latencies.clear()
 
     def finish(self, seen: Seen) -> None:
         """See `Taker`: latencies become buckets and sums, each distinct one once."""
-        for (bucket, api, histogram), found in self._latencies.items():
-            for value, count in found.items():
-                latency_ms = ms_of(value)
-                if latency_ms is not None:
-                    for key, amount in metrics.latency(histogram, api, latency_ms):
-                        seen.add(bucket * BUCKET_MS, self._admit(key), amount * count)
+        for (bucket, api), found in self._latencies.items():
+            for histogram, values in zip((metrics.RESPONSE_LATENCY, metrics.INTEGRATION_LATENCY), found, strict=True):
+                for value, count in values.items():
+                    latency_ms = ms_of(value)
+                    if latency_ms is not None:
+                        for key, amount in metrics.latency(histogram, api, latency_ms):
+                            seen.add(bucket * BUCKET_MS, self._admit(key), amount * count)
         self._latencies.clear()
 
-    def begin(self) -> None:
-        """Forget what a listing left that broke off."""
-        self._latencies.clear()
-
-    def _note(self, bucket: int, api: Api, histogram: Metric, value: Scalar) -> None:
-        found = self._latencies.get((bucket, api, histogram))
-        if found is None:
-            found = self._latencies[bucket, api, histogram] = {}
-        found[value] = found.get(value, 0) + 1
+    @staticmethod
+    def _flush(counts: dict[_Route, int], bucket: int, seen: Seen) -> None:
+        for route, count in counts.items():
+            seen.add(bucket * BUCKET_MS, route.key, count)
+        counts.clear()
 
     def _take_unusual(self, event: LogEvent, values: Sequence[Scalar], seen: Seen) -> _Route | None:
         """Take a line in full: the first of its route, one that failed, or one that an open request may need."""

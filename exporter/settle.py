@@ -179,44 +179,45 @@ def segments_of(lines: Iterable[ExecutionLine]) -> list[tuple[ExecutionLine, ...
     API Gateway writes the lines of a request in one batch, in order, several requests to a batch: a new one begins
     with a batch, at an `Extended Request Id` line, or after a terminal line at anything but that line's trailers.
     """
+    ordered = sorted((_batch_order(line), number, line) for number, line in enumerate(lines))
     cuts: list[_Segment] = []
-    batch = -1
-    for line in sorted(lines, key=_batch_order):
-        order = _batch_order(line)
+    last, batch = _Segment(), -1
+    for order, _, line in ordered:
         link = line.text.startswith(_LINK)
-        last = cuts[-1] if cuts else None
-        if (
-            last is None
-            or order[0] != batch
-            or (link and last.links)
-            or (last.ends and (link or not line.text.startswith(TRAILERS)))
-        ):
+        if order[0] != batch or (link and last.links) or (last.ends and (link or not line.text.startswith(TRAILERS))):
             last = _Segment()
             cuts.append(last)
         batch = order[0]
-        last.add(line)
-    return [tuple(segment.in_order()) for segment in _rejoined(cuts)]
+        last.add(line, order, link=link)
+    return [segment.in_order() for segment in (_rejoined(cuts) if len(cuts) > 1 else cuts)]
 
 
 class _Segment:
     """Lines of one request, or of a part of it that came in a batch of its own."""
 
+    __slots__ = ("_lines", "ends", "first_ms", "last_ms", "links")
+
     def __init__(self) -> None:
-        self.lines: list[ExecutionLine] = []
+        self._lines: list[tuple[int, tuple[int, int], int, ExecutionLine]] = []
         self.links = 0
         self.ends = 0
         self.first_ms = self.last_ms = 0
 
-    def add(self, line: ExecutionLine) -> None:
+    def add(self, line: ExecutionLine, order: tuple[int, int], *, link: bool) -> None:
         at_ms = line.event.at_ms
-        self.first_ms = min(self.first_ms, at_ms) if self.lines else at_ms
+        if not self._lines or at_ms < self.first_ms:
+            self.first_ms = at_ms
         self.last_ms = max(self.last_ms, at_ms)
-        self.lines.append(line)
-        self.links += line.text.startswith(_LINK)
+        self._lines.append((at_ms, order, len(self._lines), line))
+        self.links += link
         self.ends += execution_log.completed_status(line.text) is not None
 
-    def in_order(self) -> list[ExecutionLine]:
-        return sorted(self.lines, key=lambda line: (line.event.at_ms, _batch_order(line)))
+    def take(self, part: "_Segment") -> None:
+        for _, order, _, line in part._lines:  # noqa: SLF001 one of us
+            self.add(line, order, link=False)
+
+    def in_order(self) -> tuple[ExecutionLine, ...]:
+        return tuple(line for _, _, _, line in sorted(self._lines))
 
     def may_be_part_of(self, other: "_Segment") -> bool:
         """Whether this, without a beginning, can belong to `other`: one beginning, one end, in order of time."""
@@ -235,8 +236,7 @@ def _rejoined(cuts: list[_Segment]) -> list[_Segment]:
         owners = [other for other in whole if other is not part and part.may_be_part_of(other)]
         if owners:
             owner = min(owners, key=lambda other: abs(part.first_ms - other.first_ms))
-            for line in part.lines:
-                owner.add(line)
+            owner.take(part)
             whole.remove(part)
     return sorted(whole, key=lambda segment: segment.first_ms)
 

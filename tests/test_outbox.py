@@ -7,22 +7,39 @@ import subprocess
 import threading
 from collections import Counter
 from concurrent import futures
+from http.client import HTTPConnection
+from http.server import BaseHTTPRequestHandler, HTTPServer
+from pathlib import Path
 
 import grpc
 import pytest
+from google.protobuf.any_pb2 import Any as AnyMessage
+from google.protobuf.duration_pb2 import Duration
+from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsServiceRequest, ExportLogsServiceResponse
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import (
     ExportTraceServiceRequest,
     ExportTraceServiceResponse,
 )
 
 from exporter.ledger.sqlite import SqliteLedger
-from exporter.model import UNKNOWN, AccessGlance, AccessRecord, Api, Commit, Failure, RequestTimeline, SpanBatch
+from exporter.model import (
+    UNKNOWN,
+    AccessGlance,
+    AccessRecord,
+    Api,
+    Commit,
+    ExecutionStep,
+    Failure,
+    RequestTimeline,
+    SpanBatch,
+    Step,
+)
 from exporter.otlp import Delivered, Refused, Retry, connect
 from exporter.otlp_settings import OtlpError, OtlpSettings, read_settings, resource_attributes
 from exporter.outbox import BATCH_BYTES, Outbox
 from exporter.span_batch import pack
 from exporter.spans import SpanOptions, failure_spans
-from tests.otlp_receiver import Answer, OtlpReceiver, decode_spans
+from tests.otlp_receiver import Answer, OtlpReceiver, decode_records, decode_spans
 
 T = 1_700_000_000_000
 
@@ -51,14 +68,17 @@ class Counts:
         self.of[reason if signal == "traces" else f"log records {reason}"] += count
 
 
-def failure(number, rule="r"):
+def failure(number, rule="r", lines=0):
+    steps = tuple(
+        ExecutionStep(event_id=str(n), at_ms=T + number + n, step=Step.OTHER, text=f"line {n}") for n in range(lines)
+    )
     glance = AccessGlance(
         request_id=f"request-{number:04d}", extended_request_id=None, status=504, method="GET", resource=UNKNOWN,
         api_id=None, stage=None, latency_ms=10, integration_latency_ms=None, response_type=None,
     )  # fmt: skip
     access = AccessRecord(event_id=str(number), at_ms=T + number, glance=glance)
     timeline = RequestTimeline(
-        api=Api(id="a", name="orders", stage="prod"), access=access, steps=(), request_id=glance.request_id
+        api=Api(id="a", name="orders", stage="prod"), access=access, steps=steps, request_id=glance.request_id
     )
     return Failure(
         timeline=timeline, cause="internal_error", category="gateway", rule=rule, evidence="e", refinable=False
@@ -370,6 +390,97 @@ def test_a_slow_receiver_is_left_after_the_time_limit_and_the_spans_stay(world):
     assert isinstance(outcome, Retry)
 
 
+# ----------------------------------------------------------------------------------------------------------------- logs
+
+
+def told_with_logs(numbers):
+    """Outbox rows of one failure each: its span, and its three execution lines as log records."""
+    spans = [failure_spans(failure(number, lines=3), SpanOptions(events="logs")) for number in numbers]
+    return [batch for each in spans for batch in pack([each])]
+
+
+class LogWorld(World):
+    """A second outbox beside the first, for logs."""
+
+    def __init__(self, ledger, receiver):
+        super().__init__(ledger, receiver)
+        self.log_sender = connect(read_settings(OtlpSettings(endpoint=receiver.url, signal="logs", timeout_s=5), {}))
+        self.log_outbox = Outbox(
+            ledger, self.log_sender, self.counts,
+            max_bytes=1 << 30, signal="logs", clock=self.clock, jitter=lambda: 1.0,
+        )  # fmt: skip
+
+    def work_for(self, seconds):
+        until_s = self.clock.now_s + seconds
+        while self.clock.now_s < until_s:
+            self.clock.now_s += max(0.001, min(self.outbox.work(), self.log_outbox.work()))
+
+
+@pytest.fixture
+def both(ledger, receiver):
+    world = LogWorld(ledger, receiver)
+    yield world
+    world.sender.close()
+    world.log_sender.close()
+
+
+def test_log_records_arrive_beside_their_spans_each_once(both):
+    both.store(told_with_logs(range(20)))
+
+    both.work_for(5)
+
+    assert event_numbers(both.receiver.spans) == list(range(20))
+    spans = {(span.trace_id, span.span_id) for span in both.receiver.spans}
+    assert Counter((record.trace_id, record.span_id) for record in both.receiver.records) == dict.fromkeys(spans, 3)
+    assert both.counts.of == {"sent": 20, "log records sent": 60}
+    assert both.ledger.outbox_stats().rows == 0
+
+
+def test_a_receiver_of_traces_only_gets_the_spans_and_the_log_records_wait(both):
+    both.receiver.takes_logs = False
+    both.store(told_with_logs(range(20)))
+
+    both.work_for(3600)
+    waiting = both.ledger.outbox_stats()
+    both.receiver.takes_logs = True
+    both.work_for(121)
+
+    assert (waiting.spans, waiting.log_records) == (0, 60)
+    assert both.counts.of == {"sent": 20, "log records sent": 60}
+    assert len(both.receiver.records) == 60
+
+
+def test_a_poisonous_log_record_is_isolated_and_set_aside(both):
+    both.receiver.poison_record = lambda record: record.at_ns // 1_000_000 == T + 7
+    both.store(told_with_logs(range(20)))
+
+    both.work_for(600)
+
+    # Three failures have a line at that instant.
+    assert len(both.receiver.records) == 57
+    assert both.counts.of == {"sent": 20, "log records sent": 57, "log records refused": 3}
+    assert both.ledger.outbox_stats().rows == 0
+
+
+def test_beyond_the_bound_spans_and_log_records_go_together_and_are_counted_apart(both):
+    batches = told_with_logs(range(50))
+    both.outbox = both.make(max_bytes=sum(len(batch.body) for batch in batches[60:]))
+    both.receiver.always = Answer(status=503)
+    both.store(batches)
+
+    both.work_for(1)
+
+    assert both.counts.of == {"outbox_full": 30, "log records outbox_full": 90}
+
+
+def test_the_flush_of_a_signal_is_done_when_its_own_rows_are_gone(both):
+    both.receiver.takes_logs = False
+    both.store(told_with_logs([1]))
+
+    assert both.outbox.flush(5)
+    assert not both.log_outbox.flush(5)
+
+
 # ------------------------------------------------------------------------------------------------------------- settings
 
 
@@ -390,6 +501,52 @@ def test_a_slow_receiver_is_left_after_the_time_limit_and_the_spans_stay(world):
 )  # fmt: skip
 def test_endpoints_are_read_as_the_specification_says_and_the_configuration_wins(asked, environ, endpoint):
     assert read_settings(OtlpSettings(endpoint=asked), environ).endpoint == endpoint
+
+
+@pytest.mark.parametrize(
+    ("asked", "environ", "endpoint"),
+    [
+        ("http://c:4318", {}, "http://c:4318/v1/logs"),
+        ("https://c/otlp/v1/traces", {}, "https://c/otlp/v1/logs"),
+        ("http://c/mine", {"OTEL_EXPORTER_OTLP_LOGS_ENDPOINT": "http://l/x"}, "http://l/x"),
+        ("http://c:4318", {"OTEL_EXPORTER_OTLP_LOGS_ENDPOINT": "http://l/x"}, "http://c:4318/v1/logs"),
+        (None, {"OTEL_EXPORTER_OTLP_ENDPOINT": "http://c:4318/otlp"}, "http://c:4318/otlp/v1/logs"),
+        (None, {"OTEL_EXPORTER_OTLP_ENDPOINT": "http://c", "OTEL_EXPORTER_OTLP_LOGS_ENDPOINT": "http://l/x"}, "http://l/x"),
+        (None, {"OTEL_EXPORTER_OTLP_TRACES_ENDPOINT": "http://c:4318/v1/traces"}, None),
+        (None, {"OTEL_EXPORTER_OTLP_LOGS_ENDPOINT": "c", "OTEL_EXPORTER_OTLP_LOGS_PROTOCOL": "grpc"}, "https://c:4317"),
+    ],
+)  # fmt: skip
+def test_log_records_have_an_address_of_their_own(asked, environ, endpoint):
+    settings = read_settings(OtlpSettings(endpoint=asked, signal="logs"), environ)
+
+    assert (settings and settings.endpoint) == endpoint
+
+
+def test_an_address_of_traces_that_names_none_for_logs_is_refused():
+    with pytest.raises(OtlpError, match="OTEL_EXPORTER_OTLP_LOGS_ENDPOINT"):
+        read_settings(OtlpSettings(endpoint="http://c/mine", signal="logs"), {})
+
+
+@pytest.mark.parametrize("environ", [{"OTEL_SDK_DISABLED": "true"}, {"OTEL_TRACES_EXPORTER": "none"}])
+def test_the_environment_can_switch_traces_off(environ):
+    assert read_settings(OtlpSettings(), {"OTEL_EXPORTER_OTLP_ENDPOINT": "http://c:4318", **environ}) is None
+
+
+@pytest.mark.parametrize(
+    ("endpoint", "environ", "proxy"),
+    [
+        ("http://c:4318", {"http_proxy": "http://p:3128"}, "http://p:3128"),
+        ("https://c:4318", {"HTTPS_PROXY": "http://p:3128", "http_proxy": "http://q"}, "http://p:3128"),
+        ("https://c:4318", {"ALL_PROXY": "p:3128"}, "http://p:3128"),
+        ("https://c:4318", {"http_proxy": "http://p"}, None),
+        ("http://c:4318", {"http_proxy": "http://p", "no_proxy": "x, c"}, None),
+        ("http://c.internal:4318", {"http_proxy": "http://p", "NO_PROXY": ".internal"}, None),
+        ("http://c.internal:4318", {"http_proxy": "http://p", "NO_PROXY": "ternal"}, "http://p"),
+        ("http://c:4318", {"http_proxy": "http://p", "no_proxy": "*"}, None),
+    ],
+)
+def test_a_proxy_is_found_as_other_programs_find_it(endpoint, environ, proxy):
+    assert read_settings(OtlpSettings(endpoint=endpoint), environ).proxy == proxy
 
 
 def test_everything_else_comes_from_the_environment_unless_configured():
@@ -433,13 +590,14 @@ def test_without_an_endpoint_nothing_is_to_be_sent():
         {"OTEL_EXPORTER_OTLP_HEADERS": "secret-without-name"},
         {"OTEL_EXPORTER_OTLP_CLIENT_KEY": "key.pem"},
         {"OTEL_EXPORTER_OTLP_ENDPOINT": "collector:4318"},
+        {"http_proxy": "socks5://me:secret-without-name@p:1080"},
     ],
 )
 def test_a_setting_that_cannot_be_used_is_named_and_no_header_is_shown(environ):
     with pytest.raises(OtlpError) as refused:
         read_settings(OtlpSettings(), {"OTEL_EXPORTER_OTLP_ENDPOINT": "http://c:4318", **environ})
 
-    assert "OTLP" in str(refused.value)
+    assert re.search("OTLP|http_proxy", str(refused.value))
     assert "secret-without-name" not in str(refused.value)
 
 
@@ -461,6 +619,43 @@ def test_headers_and_compression_arrive(receiver, compression, encoding):
     assert outcome == Delivered()
     assert receiver.requests[0].headers.get("content-encoding") == encoding
     assert receiver.requests[0].headers["x-scope-orgid"] == "one"
+
+
+class ForwardProxy(BaseHTTPRequestHandler):
+    """Takes a request to anywhere, remembers it, and passes it on to the one receiver there is."""
+
+    def do_POST(self):
+        self.server.seen.append((self.path, self.headers.get("proxy-authorization")))
+        body = self.rfile.read(int(self.headers["content-length"]))
+        onward = HTTPConnection("127.0.0.1", self.server.receiver_port)
+        onward.request("POST", "/v1/traces", body, {k: v for k, v in self.headers.items() if k.lower() != "host"})
+        answer = onward.getresponse()
+        taken = answer.read()
+        self.send_response(answer.status)
+        self.send_header("content-length", str(len(taken)))
+        self.end_headers()
+        self.wfile.write(taken)
+        onward.close()
+
+    def log_message(self, *args):
+        pass
+
+
+def test_spans_take_the_way_through_a_proxy(receiver):
+    server = HTTPServer(("127.0.0.1", 0), ForwardProxy)
+    server.seen, server.receiver_port = [], int(receiver.url.rpartition(":")[2])
+    threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True).start()
+    environ = {"http_proxy": f"http://me:s3cret%21@127.0.0.1:{server.server_port}"}
+    sender = connect(read_settings(OtlpSettings(endpoint="http://collector.internal:4318"), environ))
+
+    outcome = sender.send(gzip.decompress(rows_of([1])[0].body))
+    sender.close()
+    server.shutdown()
+    server.server_close()
+
+    assert outcome == Delivered()
+    assert server.seen == [("http://collector.internal:4318/v1/traces", "Basic bWU6czNjcmV0IQ==")]
+    assert event_numbers(receiver.spans) == [1]
 
 
 # ------------------------------------------------------------------------------------------------------------ TLS, gRPC
@@ -504,40 +699,61 @@ def test_tls_with_client_certificates(certificate):
     assert event_numbers(receiver.spans) == [1]
 
 
-@pytest.fixture
-def grpc_receiver():
-    """A gRPC receiver: takes spans unless `answers` says otherwise."""
-    taken, answers, metadata = [], [], []
+class GrpcReceiver:
+    """A gRPC receiver of traces and logs: takes them unless `answers` says otherwise."""
 
-    def export(request, context):
-        metadata.append(dict(context.invocation_metadata()))
-        if answers:
-            context.abort(*answers.pop(0))
-        taken.extend(decode_spans(request.SerializeToString()))
+    def __init__(self, credentials=None):
+        self.spans, self.records, self.answers, self.metadata = [], [], [], []
+        self._server = grpc.server(futures.ThreadPoolExecutor(1))
+        self._serve("trace.v1.TraceService", self._take_spans, ExportTraceServiceRequest, ExportTraceServiceResponse)
+        self._serve("logs.v1.LogsService", self._take_records, ExportLogsServiceRequest, ExportLogsServiceResponse)
+        if credentials is None:
+            self.url = f"http://127.0.0.1:{self._server.add_insecure_port('127.0.0.1:0')}"
+        else:
+            self.url = f"https://127.0.0.1:{self._server.add_secure_port('127.0.0.1:0', credentials)}"
+
+    def _serve(self, service, method, request, response):
+        handler = grpc.unary_unary_rpc_method_handler(method, request.FromString, response.SerializeToString)
+        self._server.add_generic_rpc_handlers(
+            [grpc.method_handlers_generic_handler(f"opentelemetry.proto.collector.{service}", {"Export": handler})]
+        )
+
+    def _take_spans(self, request, context):
+        self._answer(context)
+        self.spans += decode_spans(request.SerializeToString())
         return ExportTraceServiceResponse(partial_success={"rejected_spans": 2})
 
-    handler = grpc.unary_unary_rpc_method_handler(
-        export, ExportTraceServiceRequest.FromString, ExportTraceServiceResponse.SerializeToString
-    )
-    server = grpc.server(futures.ThreadPoolExecutor(1))
-    server.add_generic_rpc_handlers(
-        [
-            grpc.method_handlers_generic_handler(
-                "opentelemetry.proto.collector.trace.v1.TraceService", {"Export": handler}
-            )
-        ]
-    )
-    port = server.add_insecure_port("127.0.0.1:0")
-    server.start()
-    yield f"http://127.0.0.1:{port}", taken, answers, metadata
-    server.stop(None).wait()
+    def _take_records(self, request, context):
+        self._answer(context)
+        self.records += decode_records(request.SerializeToString())
+        return ExportLogsServiceResponse(partial_success={"rejected_log_records": 1})
+
+    def _answer(self, context):
+        self.metadata.append(dict(context.invocation_metadata()))
+        if self.answers:
+            code, said, *details = self.answers.pop(0)
+            context.set_trailing_metadata([("grpc-status-details-bin", detail) for detail in details])
+            context.abort(code, said)
+
+    def __enter__(self):
+        self._server.start()
+        return self
+
+    def __exit__(self, *exc):
+        self._server.stop(None).wait()
+
+
+@pytest.fixture
+def grpc_receiver():
+    with GrpcReceiver() as receiver:
+        yield receiver
 
 
 def test_grpc_delivers_and_tells_refusal_from_outage(grpc_receiver):
-    url, taken, answers, metadata = grpc_receiver
-    sender = connect(read_settings(OtlpSettings(endpoint=url, protocol="grpc", headers={"X-Tenant": "one"}), {}))
+    settings = OtlpSettings(endpoint=grpc_receiver.url, protocol="grpc", headers={"X-Tenant": "one"})
+    sender = connect(read_settings(settings, {}))
     body = gzip.decompress(rows_of(range(3), a_row=3)[0].body)
-    answers += [
+    grpc_receiver.answers += [
         (grpc.StatusCode.UNAVAILABLE, "starting"),
         (grpc.StatusCode.INVALID_ARGUMENT, "password=hunter2hunter2"),
     ]
@@ -550,5 +766,75 @@ def test_grpc_delivers_and_tells_refusal_from_outage(grpc_receiver):
         Refused(status="INVALID_ARGUMENT", message="password=[redacted]"),
         Delivered(rejected=2),
     ]
-    assert event_numbers(taken) == [0, 1, 2]
-    assert metadata[-1]["x-tenant"] == "one"
+    assert event_numbers(grpc_receiver.spans) == [0, 1, 2]
+    assert grpc_receiver.metadata[-1]["x-tenant"] == "one"
+
+
+def test_grpc_delivers_log_records_to_their_own_service(grpc_receiver):
+    settings = OtlpSettings(endpoint=grpc_receiver.url, signal="logs", protocol="grpc", compression="none")
+    sender = connect(read_settings(settings, {}))
+    (_, batch) = told_with_logs([7])
+
+    outcome = sender.send(gzip.decompress(batch.body))
+    sender.close()
+
+    assert outcome == Delivered(rejected=1)
+    assert [record.body for record in grpc_receiver.records] == ["line 0", "line 1", "line 2"]
+
+
+def status_with(*details):
+    """A serialized `google.rpc.Status`: code 8, a message, and details of type `Any`."""
+    fields = b"\x08\x08\x12\x04busy"
+    for detail in details:
+        fields += b"\x1a" + bytes([detail.ByteSize()]) + detail.SerializeToString()
+    return fields
+
+
+def retry_info(seconds, nanos=0):
+    delay = Duration(seconds=seconds, nanos=nanos).SerializeToString()
+    value = b"\x0a" + bytes([len(delay)]) + delay
+    return AnyMessage(type_url="type.googleapis.com/google.rpc.RetryInfo", value=value)
+
+
+@pytest.mark.parametrize(
+    ("details", "after_s"),
+    [
+        ([status_with(retry_info(7, 500_000_000))], 7.5),
+        ([status_with(AnyMessage(type_url="type.googleapis.com/x", value=b"y" * 90), retry_info(300))], 300.0),
+        ([status_with(retry_info(0))], 0.0),
+        ([status_with()], None),
+        ([b"type.googleapis.com/google.rpc.RetryInfo\x12\x05\x0a\x03\xff\xff"], None),
+        ([], None),
+    ],
+)
+def test_grpc_waits_as_long_as_retry_info_asks(grpc_receiver, details, after_s):
+    sender = connect(read_settings(OtlpSettings(endpoint=grpc_receiver.url, protocol="grpc"), {}))
+    grpc_receiver.answers.append((grpc.StatusCode.RESOURCE_EXHAUSTED, "busy", *details))
+
+    outcome = sender.send(gzip.decompress(rows_of([1])[0].body))
+    sender.close()
+
+    assert outcome == Retry(reason="RESOURCE_EXHAUSTED: busy", after_s=after_s)
+
+
+def test_grpc_over_tls_with_client_certificates(certificate):
+    key, cert = (Path(name).read_bytes() for name in certificate)
+    key_file, cert_file = certificate
+    credentials = grpc.ssl_server_credentials([(key, cert)], root_certificates=cert, require_client_auth=True)
+    body = gzip.decompress(rows_of([1])[0].body)
+    with GrpcReceiver(credentials) as receiver:
+        environ = {"OTEL_EXPORTER_OTLP_ENDPOINT": receiver.url, "OTEL_EXPORTER_OTLP_PROTOCOL": "grpc"}
+        ca = {"OTEL_EXPORTER_OTLP_CERTIFICATE": cert_file}
+        ours = {"OTEL_EXPORTER_OTLP_CLIENT_CERTIFICATE": cert_file, "OTEL_EXPORTER_OTLP_CLIENT_KEY": key_file}
+        senders = [
+            connect(read_settings(OtlpSettings(timeout_s=5), {**environ, **more})) for more in (ca | ours, ca, {})
+        ]
+
+        known, nobody, trusting_others = [sender.send(body) for sender in senders]
+        for sender in senders:
+            sender.close()
+
+    assert known == Delivered(rejected=2)
+    assert isinstance(nobody, Retry)
+    assert isinstance(trusting_others, Retry)
+    assert event_numbers(receiver.spans) == [1]

@@ -1,12 +1,16 @@
 """A failure as a trace: the waterfall, events, joining, privacy and names, read back from the bytes that are sent."""
 
+import ast
 import gzip
-import importlib
+import itertools
 import json
+import pkgutil
 import re
 import textwrap
 import time
+from pathlib import Path
 
+import opentelemetry.semconv._incubating.attributes as semconv_attributes
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -28,7 +32,7 @@ from exporter.model import (
 )
 from exporter.span_batch import pack
 from exporter.spans import SpanOptions, caller_trace_id, failure_spans, span_ids, trace_url
-from tests.otlp_receiver import decode_spans
+from tests.otlp_receiver import decode_records, decode_spans
 
 T = 1_700_000_000_000
 ID = "17cb49b2-c061-4fb4-9f1c-1d2f5d1c9f00"
@@ -91,7 +95,15 @@ def failure_of(cause, category, *, access=None, lines=(), evidence="the evidence
 def sent(*failures, options=DEFAULTS, **facts):
     """The spans as a receiver gets them."""
     batches = pack([failure_spans(failure, options, **facts) for failure in failures])
-    return [span for batch in batches for span in decode_spans(gzip.decompress(batch.body))]
+    return [span for batch in batches if batch.signal == "traces" for span in decode_spans(gzip.decompress(batch.body))]
+
+
+def records_sent(*failures, options, **facts):
+    """The log records as a receiver gets them."""
+    batches = pack([failure_spans(failure, options, **facts) for failure in failures])
+    return [
+        record for batch in batches if batch.signal == "logs" for record in decode_records(gzip.decompress(batch.body))
+    ]
 
 
 def root_of(*args, **kwargs):
@@ -423,21 +435,71 @@ def test_the_arn_is_of_the_regions_partition(region, partition):
     assert root.resource["cloud.resource_id"] == f"arn:{partition}:execute-api:{region}:123456789012:a/s"
 
 
-def test_every_name_that_is_not_ours_stands_in_the_semantic_conventions():
-    known = set()
-    for family in ("aws", "client", "cloud", "error", "faas", "http", "server", "service", "url", "user_agent"):
-        module = importlib.import_module(f"opentelemetry.semconv._incubating.attributes.{family}_attributes")
-        known |= {value for key, value in vars(module).items() if key.isupper() and isinstance(value, str)}
+def conventions():
+    """Every attribute of the semantic conventions: its name, and whether it is deprecated."""
+    known = {}
+    for module in pkgutil.iter_modules(semconv_attributes.__path__):
+        source = Path(module.module_finder.path, f"{module.name}.py").read_text(encoding="utf-8")
+        nodes = ast.parse(source).body
+        for node, after in itertools.zip_longest(nodes, nodes[1:]):
+            if isinstance(node, ast.AnnAssign) and isinstance(node.value, ast.Constant):
+                about = after.value.value if isinstance(after, ast.Expr) else ""
+                # What became stable is «deprecated in favor of stable» here, and goes on under the same name.
+                known[node.value.value] = about.lstrip().startswith("Deprecated: ")
+    return known
+
+
+def test_every_name_that_is_not_ours_stands_in_the_semantic_conventions_and_is_not_deprecated():
+    known = conventions()
     access = access_of(
-        status="504", path="/x", domainName="d", identity__sourceIp="192.0.2.1", identity__userAgent="curl"
-    )
-    options = SpanOptions(allowed_fields=frozenset({"identity.sourceIp", "identity.userAgent"}))
+        status="504", path="/x", domainName="d", identity__sourceIp="192.0.2.1", identity__userAgent="curl",
+        authorizer__requestId=LAMBDA_ID, authorizer__latency="2",
+    )  # fmt: skip
+    fields = frozenset({"identity.sourceIp", "identity.userAgent"})
+    websocket = Api(id="ws", name="chat", stage="prod", type="WEBSOCKET", region="eu-west-1", account_id="123456789012")
 
-    spans = sent(failure_of("integration_timeout", "integration", access=access, lines=TIMEOUT), options=options)
+    failures = [
+        failure_of("integration_timeout", "integration", access=access, lines=TIMEOUT, api=api)
+        for api in (ORDERS, websocket)
+    ]
+    used = set()
+    for options in (SpanOptions(allowed_fields=fields), SpanOptions(events="logs", join="link")):
+        told = [*sent(*failures, options=options), *records_sent(*failures, options=options)]
+        used |= {key for item in told for key in (*item.attributes, *item.resource)}
 
-    used = {key for span in spans for key in (*span.attributes, *span.resource)}
-    assert {key for key in used if not key.startswith("apigateway.")} <= known
-    assert {"faas.invoked_name", "client.address", "user_agent.original", "cloud.resource_id"} <= used
+    theirs = {key for key in used if not key.startswith("apigateway.")}
+    assert theirs <= known.keys()
+    assert not {key for key in theirs if known[key]}
+    assert {
+        "faas.invoked_name",
+        "client.address",
+        "user_agent.original",
+        "cloud.resource_id",
+        "aws.request_id",
+    } <= theirs
+    # The check sees deprecation at all.
+    assert known["http.status_code"]
+    assert not known["http.response.status_code"]
+
+
+def test_every_attribute_of_ours_is_documented():
+    page = (Path(__file__).parent.parent / "docs/traces.md").read_text(encoding="utf-8")
+    ours = {
+        name
+        for path in (Path(__file__).parent.parent / "exporter").glob("*.py")
+        for name in re.findall(r'"(apigateway\.[a-z_]+)"', path.read_text(encoding="utf-8"))
+    }
+
+    assert len(ours) > 20
+    assert not {name for name in ours if f"`{name}`" not in page}
+
+
+def test_the_schema_is_the_newest_that_the_conventions_package_knows():
+    newest = max(Schemas, key=lambda schema: tuple(map(int, schema.value.rpartition("/")[2].split("."))))
+
+    span = sent(failure_of("throttled", "throttle", access=access_of(status="429")))[0]
+
+    assert span.schema_url == newest.value
 
 
 # --------------------------------------------------------------------------------------------------------------- events
@@ -462,6 +524,63 @@ def test_reason_lines_are_kept_even_beyond_the_cap():
 
     assert len(root.events) == 5
     assert "apigateway.lines_left_out" not in root.attributes
+
+
+LOGS = SpanOptions(events="logs")
+
+
+def test_instead_of_events_the_lines_may_be_log_records_on_the_same_trace_and_span():
+    failure = failure_of("integration_timeout", "integration", access=access_of(status="504"), lines=TIMEOUT)
+
+    (as_events, *children), (root, *same_children) = sent(failure), sent(failure, options=LOGS)
+    records = records_sent(failure, options=LOGS)
+
+    assert (root.trace_id, root.span_id, same_children) == (as_events.trace_id, as_events.span_id, children)
+    assert root.events == []
+    assert {(record.trace_id, record.span_id) for record in records} == {(root.trace_id, root.span_id)}
+    assert [(record.at_ns, record.name, record.body) for record in records] == [
+        (event.at_ns, event.name, event.attributes["apigateway.text"]) for event in as_events.events
+    ]
+    assert {(record.scope, record.schema_url) for record in records} == {(root.scope, root.schema_url)}
+    assert records[0].resource == root.resource
+    assert {tuple(record.attributes.items()) for record in records} == {
+        (("apigateway.cause", "integration_timeout"), ("apigateway.request_id", ID))
+    }
+
+
+def test_the_reason_is_an_error_or_a_warning_the_other_lines_are_information():
+    timeout = failure_of("integration_timeout", "integration", access=access_of(status="504"), lines=TIMEOUT)
+    refused = failure_of(
+        "unauthorized",
+        "auth",
+        lines=((0, "Unauthorized request: x"), (1, "Method completed with status: 401")),
+    )
+
+    assert [record.severity for record in records_sent(timeout, options=LOGS)] == ["INFO"] * 4 + ["ERROR", "INFO"]
+    assert [record.severity for record in records_sent(refused, options=LOGS)] == ["WARN", "INFO"]
+
+
+def test_log_records_are_capped_like_events_and_the_span_says_so():
+    chatter = tuple((index, f"Method request path: {{a={index}}}") for index in range(100))
+    failure = failure_of("integration_timeout", "integration", lines=chatter)
+    options = SpanOptions(events="logs", max_events=10)
+
+    assert len(records_sent(failure, options=options)) == 10
+    root = sent(failure, options=options)[0]
+    assert (root.attributes["apigateway.lines_left_out"], root.dropped_events) == (90, 0)
+
+
+def test_a_failure_without_execution_lines_has_no_log_records():
+    failure = failure_of("throttled", "throttle", access=access_of(status="429"))
+
+    assert [batch.signal for batch in pack([failure_spans(failure, LOGS)])] == ["traces"]
+
+
+def test_a_sampled_span_says_for_how_many_it_stands():
+    failure = failure_of("throttled", "throttle", access=access_of(status="429"))
+
+    assert sent(failure, sampled_from=100)[0].attributes["apigateway.sampled_from"] == 100
+    assert "apigateway.sampled_from" not in sent(failure)[0].attributes
 
 
 # -------------------------------------------------------------------------------------------------------------- joining

@@ -8,6 +8,7 @@ query without the dashboard's own datasource. Nothing here knows what is shown; 
 import json
 import re
 from collections.abc import Mapping, Sequence
+from typing import TypeVar
 from urllib.parse import quote
 
 from grafana_foundation_sdk.builders import common as common_builders
@@ -17,9 +18,12 @@ from grafana_foundation_sdk.builders import prometheus, stat, table, timeseries
 from grafana_foundation_sdk.models import common, dashboard, heatmap
 from grafana_foundation_sdk.models.prometheus import PromQueryFormat
 
-DATASOURCE = dashboard.DataSourceRef(type_val="prometheus", uid="${datasource}")
+DATASOURCE = dashboard.DataSourceRef(type_val="prometheus", uid="${prometheus_datasource}")
 
 GREEN, YELLOW, ORANGE, RED = "green", "yellow", "orange", "red"
+
+Panel = stat.Panel | timeseries.Panel | table.Panel | heatmap_builders.Panel
+_Panel = TypeVar("_Panel", stat.Panel, timeseries.Panel, table.Panel, heatmap_builders.Panel)
 
 Override = list[dashboard.DynamicConfigValue]
 
@@ -83,13 +87,12 @@ def time_panel(
     limit: float | None = None,
     links: Sequence[builders.DashboardLink] = (),
 ) -> timeseries.Panel:
-    """Values over time: lines, or with `bars` stacked bars; `limit` is a red line not to be reached."""
+    """Values over time: lines, or with `bars` stacked bars; `limit` is a red line not to be reached, on a log scale."""
     panel = (
         timeseries.Panel()
         .unit(unit)
         .height(8)
         .span(width)
-        .min(0)
         .line_width(1)
         .fill_opacity(70 if bars else 8)
         .show_points(common.VisibilityMode.NEVER)
@@ -112,10 +115,13 @@ def time_panel(
         panel.draw_style(common.GraphDrawStyle.BARS).stacking(
             common_builders.StackingConfig().mode(common.StackingMode.NORMAL)
         )
-    if limit is not None:
-        panel.thresholds(thresholds({limit: RED})).axis_soft_max(limit * 1.1).thresholds_style(
+    if limit is None:
+        panel.min(0)
+    else:
+        # Logarithmic: what takes milliseconds shall be visible below a limit of many seconds.
+        panel.thresholds(thresholds({limit: RED})).axis_soft_max(limit * 2).thresholds_style(
             common_builders.GraphThresholdsStyleConfig().mode(common.GraphThresholdsStyleMode.DASHED)
-        )
+        ).scale_distribution(common_builders.ScaleDistributionConfig().type(common.ScaleDistribution.LOG).log(10))
     return _finished(panel, title, description, queries)
 
 
@@ -198,9 +204,15 @@ def heatmap_panel(title: str, description: str, expr: str, *, unit: str, width: 
         )
         .y_axis(heatmap_builders.YAxisConfig().unit(unit))
         .cell_values(heatmap_builders.CellValues().unit("short"))
-        .tooltip(heatmap_builders.HeatmapTooltip().mode(common.TooltipDisplayMode.SINGLE).y_histogram(True))
     )
     return _finished(panel, title, description, [query])
+
+
+def explained(panel: _Panel, alert: str) -> _Panel:
+    """The panel with a link to the runbook of the alert that watches the same."""
+    runbook = builders.DashboardLink("Runbook").url(f"${{runbooks}}/{alert}.md").target_blank(True)
+    panel.links([runbook.type(dashboard.DashboardLinkType.LINK)])
+    return panel
 
 
 def shown(*, unit: str | None = None, decimals: int | None = None, gauge: bool = False) -> Override:
@@ -230,9 +242,7 @@ def _property(name: str, value: object) -> dashboard.DynamicConfigValue:
     return dashboard.DynamicConfigValue(id_val=name, value=value)
 
 
-def _finished[P: (stat.Panel, timeseries.Panel, table.Panel, heatmap_builders.Panel)](
-    panel: P, title: str, description: str, queries: Sequence[prometheus.Dataquery]
-) -> P:
+def _finished(panel: _Panel, title: str, description: str, queries: Sequence[prometheus.Dataquery]) -> _Panel:
     panel.title(title).description(description).datasource(DATASOURCE)
     for letter, query in zip("ABCDEFGHIJKL", queries, strict=False):
         panel.with_target(query.ref_id(letter))
@@ -265,16 +275,16 @@ def choice(name: str, label: str, description: str, query: str, *, all_value: st
 
 
 def traces_url(traceql: str) -> str:
-    """Grafana's Explore with a TraceQL query on the datasource that the variable `traces` names, same time range.
+    """Grafana's Explore with a TraceQL query, on the Tempo that is chosen and in the same time range.
 
     `${…}` in the query is left for Grafana to fill in.
     """
     pane = {
-        "datasource": "${traces}",
+        "datasource": "${tempo_datasource}",
         "queries": [
             {
                 "refId": "A",
-                "datasource": {"type": "tempo", "uid": "${traces}"},
+                "datasource": {"type": "tempo", "uid": "${tempo_datasource}"},
                 "queryType": "traceql",
                 "query": traceql,
                 "limit": 20,
@@ -284,7 +294,7 @@ def traces_url(traceql: str) -> str:
     }
     text = quote(json.dumps({"t": pane}, separators=(",", ":")))
     placeholders = re.sub(r"%24%7B([\w.%A-F]+?)%7D", lambda found: f"${{{found[1].replace('%3A', ':')}}}", text)
-    return f"/explore?schemaVersion=1&orgId=${{__org.id}}&panes={placeholders}"
+    return f"/explore?schemaVersion=1&panes={placeholders}"
 
 
 def data_link(title: str, url: str) -> dict[str, object]:

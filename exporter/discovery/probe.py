@@ -51,7 +51,7 @@ class GroupProbe:
     extended_by_request: Mapping[str, str] = field(default_factory=dict)
     """Of execution lines: the extended id of a request, where a line names it."""
     volume: Volume | None = None
-    """What comes in a day, by this sample; None where nothing came."""
+    """What comes in a day, by this sample; None where nothing came, or too little to tell."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -135,22 +135,21 @@ def _sample(group: LogGroup, source: Source) -> _Sample:
     window = Window(now_ms - SAMPLE_MS, now_ms)
     events: list[LogEvent] = []
     sampled_bytes = 0
-    covered_ms = SAMPLE_MS
+    covered_ms: int | None = None
     pages = source.pages(group, window)
     for _ in range(MOST_PAGES):
         page = next(pages, None)
         if page is None:
+            covered_ms = SAMPLE_MS
             break
         events += page.events
         sampled_bytes += sum(len(event.message) + _EVENT_OVERHEAD_BYTES for event in page.events)
         if sampled_bytes >= ENOUGH_BYTES:
             covered_ms = max(1, max(event.at_ms for event in events) - window.start_ms)
             break
-    else:
-        # Not listed to its end: what is known reaches to the last line.
-        covered_ms = max((event.at_ms - window.start_ms for event in events), default=SAMPLE_MS) or 1
-    daily = sampled_bytes / covered_ms * _DAY_MS
-    return _Sample(events=events, volume=Volume(daily, daily) if events else None)
+    # A few lines of a listing that did not end tell nothing of how many there are.
+    daily = sampled_bytes / covered_ms * _DAY_MS if covered_ms is not None and events else None
+    return _Sample(events=events, volume=None if daily is None else Volume(daily, daily))
 
 
 def _access(group: LogGroup, form: str, source: Source) -> GroupProbe:

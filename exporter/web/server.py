@@ -22,6 +22,7 @@ from exporter.web_config import WebConfig
 _GRACE_S = 3
 """How long a stop waits for answers being sent."""
 _BACKLOG = 1024
+_SEND_BUFFER_BYTES = 131_072
 _OUT_OF_DESCRIPTORS_PAUSE_S = 0.05
 
 
@@ -69,6 +70,8 @@ class WebServer:
             dualstack_ipv6=everywhere,
             backlog=_BACKLOG,
         )
+        # What the kernel keeps for a reader who does not read; on loopback it would be megabytes for each.
+        self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _SEND_BUFFER_BYTES)
         self._thread.start()
 
     @property
@@ -149,6 +152,8 @@ class _Door:
                 self._make_room()
                 await asyncio.sleep(_OUT_OF_DESCRIPTORS_PAUSE_S)
                 continue
+            # asyncio does this itself only for sockets that were made with the protocol spelt out.
+            accepted.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             if len(self._connections) >= self._patience.connections:
                 self._make_room()
             connection = Connection(

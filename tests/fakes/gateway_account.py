@@ -15,8 +15,12 @@ from urllib.parse import parse_qs, unquote, urlsplit
 
 import boto3
 from botocore.awsrequest import AWSResponse
+from botocore.loaders import create_loader
+from botocore.session import Session as BotocoreSession
 
 ACCOUNT_ID = "123456789012"
+_MODELS = create_loader()
+"""Shared: reading a service's model is what makes the first client slow."""
 
 
 def group_arn(name: str, region: str = "eu-west-1") -> str:
@@ -106,10 +110,15 @@ class FakeAccount:
         facts["creationTime"] = created_at_ms
         self.groups[name] = facts | ({"retentionInDays": retention_days} if retention_days else {})
 
-    def deliver(self, api: FakeApi, stage: str, target: str, kind: str = "CWL", log_type: str = "EXECUTION_LOGS") -> None:
+    def deliver(
+        self, api: FakeApi, stage: str, target: str, kind: str = "CWL", log_type: str = "EXECUTION_LOGS"
+    ) -> None:
         """Deliver a stage's execution lines to `target` (an ARN)."""
         number = len(self.deliveries)
-        source, destination = f"source-{api.id}-{stage}", f"arn:aws:logs:eu-west-1:{ACCOUNT_ID}:delivery-destination:{number}"
+        source, destination = (
+            f"source-{api.id}-{stage}",
+            f"arn:aws:logs:eu-west-1:{ACCOUNT_ID}:delivery-destination:{number}",
+        )
         arn = f"arn:aws:apigateway:eu-west-1:{ACCOUNT_ID}:/restapis/{api.id}/stages/{stage}"
         if source not in [known["name"] for known in self.delivery_sources]:
             self.delivery_sources.append(
@@ -142,7 +151,9 @@ class FakeAccount:
 
     def session(self) -> boto3.Session:
         """A session whose clients ask this account."""
-        session = boto3.Session(region_name="eu-west-1", aws_access_key_id="AKIDFAKE", aws_secret_access_key="fake")
+        core = BotocoreSession()
+        core.register_component("data_loader", _MODELS)
+        session = boto3.Session("AKIDFAKE", "fake", region_name="eu-west-1", botocore_session=core)
         session.events.register("before-send", self._send)
         return session
 

@@ -33,7 +33,7 @@
 {{- define "apigateway-exporter.probes" -}}
 {{- $web := .Values.webConfig.content -}}
 {{- $tls := default dict $web.tls_server_config -}}
-{{- $asks := or $web.basic_auth_users (has (default "" $tls.client_auth_type) (list "RequireAnyClientCert" "RequireAndVerifyClientCert")) -}}
+{{- $asks := or $web.basic_auth_users $web.rate_limit (has (default "" $tls.client_auth_type) (list "RequireAnyClientCert" "RequireAndVerifyClientCert")) -}}
 {{- default (empty $asks | ternary "http" "tcp") .Values.webConfig.probes -}}
 {{- end -}}
 

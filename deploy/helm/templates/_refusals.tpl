@@ -16,7 +16,7 @@ What the chart refuses, and why: what would count twice, lose state, or never st
 {{- $said = append $said "existingConfigMap and existingSecret are both set: the configuration is one file. Set one of them." -}}
 {{- end -}}
 {{- if include "apigateway-exporter.ownsConfig" . -}}
-{{- if not (or $config.watches (hasKey $config "discover")) -}}
+{{- if not (or $config.watches (kindIs "map" $config.discover)) -}}
 {{- $said = append $said "there is nothing to watch: list the stages with their log groups under config.watches (README.md has an example), or name a ConfigMap or Secret of yours in existingConfigMap or existingSecret." -}}
 {{- end -}}
 {{- else -}}

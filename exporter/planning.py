@@ -1,0 +1,99 @@
+"""What is to be read: watches as they were configured or found -> the specs of the watches that run.
+
+Watches that share a log group become one, because the lines of a group are read once. A plan made anew of what did not
+change is equal to the old one.
+"""
+
+from collections import defaultdict
+from collections.abc import Sequence
+
+from exporter.access_log import AccessParser, access_parser
+from exporter.config import Config, Watch
+from exporter.metrics import StageInfo
+from exporter.model import UNKNOWN, Api, LogGroup
+from exporter.pipeline import WatchGroup, WatchSpec
+from exporter.reading import Labelling
+
+
+class Planner:
+    """Makes plans, and remembers the parsers of the last one: a group that keeps its format keeps its parser."""
+
+    def __init__(self) -> None:
+        self._parsers: dict[tuple[LogGroup, str], AccessParser] = {}
+
+    def plan(self, config: Config, watches: Sequence[Watch]) -> Sequence[WatchSpec]:
+        """The specs for `watches`, by the settings of `config`. Raises `AccessFormatError`; then nothing has changed."""
+        parsers: dict[tuple[LogGroup, str], AccessParser] = {}
+
+        def parser_of(group: LogGroup, text: str) -> AccessParser:
+            key = (group, text)
+            parsers[key] = self._parsers.get(key) or access_parser(text)
+            return parsers[key]
+
+        parts: list[list[Watch]] = []
+        for watch in watches:
+            groups = set(watch.groups)
+            same = [part for part in parts if any(groups & set(other.groups) for other in part)]
+            parts = [part for part in parts if part not in same]
+            parts.append([*(other for part in same for other in part), watch])
+        specs = []
+        for part in parts:
+            apis: defaultdict[LogGroup, list[Api]] = defaultdict(list)
+            formats: dict[LogGroup, str] = {}
+            executions: dict[LogGroup, None] = {}
+            for watch in part:
+                api = api_of(watch)
+                if watch.access_log is not None:
+                    group = LogGroup(watch.account, watch.region, watch.access_log.group)
+                    formats.setdefault(group, watch.access_log.format)
+                    apis[group].append(api)
+                if watch.execution_log is not None:
+                    group = LogGroup(watch.account, watch.region, watch.execution_log.group)
+                    executions[group] = None
+                    apis[group].append(api)
+            specs.append(
+                WatchSpec(
+                    name="+".join(watch.name for watch in part),
+                    groups=(
+                        *(
+                            WatchGroup(
+                                group=group, kind="access", apis=tuple(apis[group]), parser=parser_of(group, text)
+                            )
+                            for group, text in formats.items()
+                        ),
+                        *(WatchGroup(group=group, kind="execution", apis=tuple(apis[group])) for group in executions),
+                    ),
+                    max_request_ms=max(watch.max_request_ms for watch in part),
+                    allowed_lateness_ms=max(watch.allowed_lateness_ms for watch in part),
+                    poll_interval_ms=config.poll_interval_ms,
+                    initial_lookback_ms=config.initial_lookback_ms,
+                    labelling=labelling_of(config),
+                )
+            )
+        self._parsers = parsers
+        return specs
+
+
+def api_of(watch: Watch) -> Api:
+    """The watch's API; one that nothing names is called as the watch is, so that its series can be told apart."""
+    api = watch.api
+    if api.name != UNKNOWN:
+        return api
+    return Api(id=api.id, name=watch.name, stage=api.stage, type=api.type, region=api.region, account_id=api.account_id)
+
+
+def stage_infos(watches: Sequence[Watch]) -> Sequence[StageInfo]:
+    """What `stage_info` shows of watches that are configured by hand."""
+    return [
+        StageInfo(
+            api=api_of(watch),
+            access_log_group=UNKNOWN if watch.access_log is None else watch.access_log.group,
+            execution_log_group=UNKNOWN if watch.execution_log is None else watch.execution_log.group,
+        )
+        for watch in watches
+    ]
+
+
+def labelling_of(config: Config) -> Labelling:
+    """Which labels the detail has."""
+    return Labelling(by_method=config.labels.method, by_resource=config.labels.resource)

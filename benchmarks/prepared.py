@@ -129,20 +129,14 @@ def pages(lines: list[Line], *, most_bytes: int = 1_000_000, most_events: int = 
     made: list[bytes] = []
     page: list[bytes] = []
     size = 0
-    batches: dict[str, int] = {}
-    for line in lines:
-        # All lines of a request are written in one batch, in order.
-        request_id = line.message[:38]
-        batches[request_id] = index = batches.get(request_id, -1) + 1
-        batch = crc32(request_id.encode())
-        ingested_ms = line.at_ms // 1_000 * 1_000 + 2_000
+    for line, event_id in sorted(_with_ids(lines), key=lambda pair: pair[1]):
         event = json.dumps(
             {
                 "logStreamName": "e369853df766fa44e1ed0ff613f563bd",
                 "timestamp": line.at_ms,
                 "message": line.message,
-                "ingestionTime": ingested_ms,
-                "eventId": f"{line.at_ms << 144 | ingested_ms << 80 | batch << 16 | index:056d}",
+                "ingestionTime": line.at_ms // 1_000 * 1_000 + 2_000,
+                "eventId": f"{event_id:056d}",
             },
             separators=(",", ":"),
         ).encode()
@@ -153,6 +147,16 @@ def pages(lines: list[Line], *, most_bytes: int = 1_000_000, most_events: int = 
         size += len(event) + 1
     made.append(b'{"events":[' + b",".join(page) + b'],"searchedLogStreams":[]}')
     return made
+
+
+def _with_ids(lines: list[Line]) -> Iterator[tuple[Line, int]]:
+    """Lines with their event ids: all lines of a request are written in one batch, in order."""
+    batches: dict[str, int] = {}
+    for line in lines:
+        request_id = line.message[:38]
+        batches[request_id] = index = batches.get(request_id, -1) + 1
+        ingested_ms = line.at_ms // 1_000 * 1_000 + 2_000
+        yield line, line.at_ms << 144 | ingested_ms << 80 | crc32(request_id.encode()) << 16 | index
 
 
 _ARN = "arn:aws:lambda:eu-west-1:123456789012:function:orders-read/invocations"

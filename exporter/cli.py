@@ -16,7 +16,7 @@ import structlog
 from exporter import logs
 from exporter.access_log import AccessFormatError
 from exporter.config import Config, ConfigError, load_config
-from exporter.daemon import Daemon, run_until_signalled
+from exporter.daemon import Daemon, WebOptions, run_until_signalled
 from exporter.excerpt import read_excerpt, render_json, render_text
 from exporter.excerpt.rule_check import RuleReport, check_rules
 from exporter.ledger import LedgerError
@@ -24,6 +24,7 @@ from exporter.otlp_settings import OtlpError
 from exporter.rules import RulesError, RuleSet, load_rules, shipped_rules, shipped_text
 from exporter.sources.demo import DemoCloud, DemoUnavailable, demo_config_text, demo_environ
 from exporter.version import VERSION
+from exporter.web_config import load_web_config
 
 _ENVIRONMENT = "APIGATEWAY_EXPORTER"
 _log = structlog.get_logger(__name__)
@@ -45,14 +46,34 @@ _config_file = _option(
     show_default=True,
     help="The configuration file.",
 )
-_listen_address = _option(
-    "--web.listen-address",
-    "listen_address",
-    help="Where to serve metrics, host:port; wins over the configuration.",
-)
-_telemetry_path = _option(
-    "--web.telemetry-path", "telemetry_path", default="/metrics", show_default=True, help="Path of the metrics."
-)
+
+
+def _web(command: _Command) -> _Command:
+    """The options of the web face, as one `WebOptions`."""
+    for decorate in (
+        _option(
+            "--web.enable-lifecycle",
+            "enable_lifecycle",
+            is_flag=True,
+            help="Let POST and PUT of /-/reload reload the configuration.",
+        ),
+        _option(
+            "--web.telemetry-path", "telemetry_path", default="/metrics", show_default=True, help="Path of the metrics."
+        ),
+        _option(
+            "--web.config.file",
+            "web_config_file",
+            type=click.Path(dir_okay=False),
+            help="Web configuration file (TLS, client certificates, users); wins over the configuration.",
+        ),
+        _option(
+            "--web.listen-address",
+            "listen_address",
+            help="Where to serve metrics, host:port; wins over the configuration.",
+        ),
+    ):
+        command = decorate(command)
+    return command
 
 
 def _logging(command: _Command) -> _Command:
@@ -86,22 +107,41 @@ def main() -> None:
 
 @main.command()
 @_config_file
-@_listen_address
-@_telemetry_path
+@_web
 @_logging
 def run(
-    config_file: str, listen_address: str | None, telemetry_path: str, log_level: logs.Level, log_format: logs.Format
+    *,
+    config_file: str,
+    listen_address: str | None,
+    web_config_file: str | None,
+    telemetry_path: str,
+    enable_lifecycle: bool,
+    log_level: logs.Level,
+    log_format: logs.Format,
 ) -> None:
-    """Run the exporter."""
+    """Run the exporter. SIGHUP makes it read its configuration again."""
     logs.configure(log_level, log_format)
-    _serve(_load(config_file), listen_address, telemetry_path)
+    web = WebOptions(
+        listen_address=listen_address,
+        config_file=web_config_file,
+        telemetry_path=telemetry_path,
+        enable_lifecycle=enable_lifecycle,
+    )
+    _serve(_load(config_file), web, load=lambda: load_config(config_file))
 
 
 @main.command()
-@_listen_address
-@_telemetry_path
+@_web
 @_logging
-def demo(listen_address: str | None, telemetry_path: str, log_level: logs.Level, log_format: logs.Format) -> None:
+def demo(
+    *,
+    listen_address: str | None,
+    web_config_file: str | None,
+    telemetry_path: str,
+    enable_lifecycle: bool,
+    log_level: logs.Level,
+    log_format: logs.Format,
+) -> None:
     """Run the exporter on an embedded CloudWatch with generated traffic: no account, no setup."""
     logs.configure(log_level, log_format)
     try:
@@ -112,7 +152,13 @@ def demo(listen_address: str | None, telemetry_path: str, log_level: logs.Level,
                 else:
                     os.environ[name] = value
             config = load_config("demo.yaml", text=demo_config_text(cloud))
-            _serve(config, listen_address, telemetry_path, after_start=_show_demo)
+            web = WebOptions(
+                listen_address=listen_address,
+                config_file=web_config_file,
+                telemetry_path=telemetry_path,
+                enable_lifecycle=enable_lifecycle,
+            )
+            _serve(config, web, after_start=_show_demo)
     except DemoUnavailable as error:
         _fail(str(error))
 
@@ -123,6 +169,8 @@ def check_config(config_file: str) -> None:
     """Check the configuration and its rules as `run` would read them; say every mistake with its line."""
     config = _load(config_file)
     _load_all_rules(config.rules)
+    if config.web.config_file is not None:
+        _load_web(config.web.config_file)
     watches = ", ".join(watch.name for watch in config.watches) or "none"
     click.echo(f"{config_file}: ok; {len(config.watches)} watches: {watches}")
 
@@ -192,21 +240,22 @@ def _tell_rules(name: str, report: RuleReport) -> bool:
 
 def _serve(
     config: Config,
-    listen_address: str | None,
-    telemetry_path: str,
+    web: WebOptions,
+    *,
+    load: Callable[[], Config] | None = None,
     after_start: Callable[[str], None] | None = None,
 ) -> None:
     try:
-        daemon = Daemon(config, environ=os.environ, listen_address=listen_address, telemetry_path=telemetry_path)
+        daemon = Daemon(config, environ=os.environ, web=web, load=load)
         daemon.start()
-    except (LedgerError, OtlpError, RulesError, ValueError) as error:
+    except (ConfigError, LedgerError, OtlpError, RulesError, ValueError) as error:
         _fail(str(error))
     except OSError as error:
-        _fail(f"cannot listen on {listen_address or config.web.listen_address}: {error.strerror or error}")
+        _fail(f"cannot listen on {web.listen_address or config.web.listen_address}: {error.strerror or error}")
     host, port = daemon.address
     shown = "127.0.0.1" if host in {"0.0.0.0", "::"} else host  # noqa: S104 compared, not bound
     if after_start is not None:
-        after_start(f"http://{shown}:{port}{telemetry_path}")
+        after_start(f"{'https' if daemon.serves_tls else 'http'}://{shown}:{port}{web.telemetry_path}")
     run_until_signalled(daemon)
 
 
@@ -228,6 +277,13 @@ Ctrl-C ends it.
 def _load(path: str) -> Config:
     try:
         return load_config(path)
+    except ConfigError as error:
+        _fail(str(error))
+
+
+def _load_web(path: str) -> None:
+    try:
+        load_web_config(path)
     except ConfigError as error:
         _fail(str(error))
 

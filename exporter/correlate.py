@@ -29,11 +29,11 @@ from exporter.windows import MINUTE_MS
 
 _LINK = "Extended Request Id: "
 
-# Where things stand in `(<uuid>) text`, the form of nearly every execution line.
-_ID, _AFTER_ID, _HEAD = slice(1, 37), slice(37, 39), slice(39, 39 + execution_log.HEAD)
-_STATUS = slice(69, None)
-_TERMINAL_HEAD = "Method completed with status: "[: execution_log.HEAD]
-_TRAILER_HEADS = frozenset(text[: execution_log.HEAD] for text in TRAILERS)
+# Where things stand in `(<uuid>) text`, the form of nearly every execution line; heads begin with the closing bracket.
+_ID, _HEAD, _STATUS = slice(1, 37), slice(37, 39 + execution_log.HEAD), slice(69, None)
+_ROUTINE_HEADS = frozenset(f") {head}" for head in execution_log.ROUTINE_HEADS)
+_TRAILER_HEADS = frozenset(f") {text[: execution_log.HEAD]}" for text in TRAILERS)
+_TERMINAL_HEAD = f") {'Method completed with status: '[: execution_log.HEAD]}"
 _GOOD_STATUSES = frozenset(map(str, range(100, 400)))
 
 
@@ -162,10 +162,12 @@ class Correlator:
             message = event.message
             request_id = message[_ID]
             head = message[_HEAD]
-            if message[_AFTER_ID] == ") " and head in execution_log.ROUTINE_HEADS:
+            if head in _ROUTINE_HEADS:
                 lines = pending.get(request_id)
                 if lines is None:
-                    if head in _TRAILER_HEADS and request_id not in open_requests:
+                    if request_id not in open_requests and head != _TERMINAL_HEAD:
+                        if head not in _TRAILER_HEADS:  # those are of a request that ended well and was dropped
+                            pending[request_id] = [event]
                         continue
                 elif head != _TERMINAL_HEAD:
                     lines.append(event)

@@ -9,14 +9,14 @@ import threading
 import time
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 
 import structlog
-from apscheduler.executors.pool import ThreadPoolExecutor
 from apscheduler.job import Job
 from apscheduler.jobstores.base import JobLookupError
-from apscheduler.schedulers.background import BackgroundScheduler
+from apscheduler.schedulers.base import BaseScheduler
 
 from exporter.ledger import Ledger
 from exporter.metrics.self_metrics import SelfMetrics
@@ -31,7 +31,6 @@ from exporter.web import NotReady, WatchStatus
 
 _log = structlog.get_logger(__name__)
 
-_MOST_THREADS = 32
 _SPREAD_SECONDS = 0.2
 _INTERVAL_STEP = 1.1
 """Polls are rescheduled only when their interval has to change by more than this factor."""
@@ -79,9 +78,10 @@ class Fleet:
         ledger: Ledger,
         totals: Totals,
         self_metrics: SelfMetrics,
+        scheduler: BaseScheduler,
         stop: threading.Event,
     ) -> None:
-        """`stop` makes polls end after the slice they are reading."""
+        """`scheduler` runs a job at most once at a time; `stop` makes polls end after the slice they are reading."""
         self._places = places
         self._ledger = ledger
         self._totals = totals
@@ -91,27 +91,8 @@ class Fleet:
         self._runners: list[_Runner] = []
         self._leaving: list[_Runner] = []
         """Not wanted any more, but still polling."""
-        self._scheduler = BackgroundScheduler(
-            executors={"default": ThreadPoolExecutor(_MOST_THREADS)},
-            job_defaults={"coalesce": True, "max_instances": 1, "misfire_grace_time": None},
-            timezone=UTC,
-        )
-
-    def start(self) -> None:
-        """Begin to poll."""
-        self._scheduler.start()
-
-    def stop(self, limit_s: float) -> bool:
-        """After `stop` was set: wait for the polls under way; returns whether they ended in time."""
-        ended = threading.Thread(target=self._scheduler.shutdown, name="shutdown", daemon=True)
-        ended.start()
-        ended.join(timeout=limit_s)
-        return not ended.is_alive()
-
-    @property
-    def is_alive(self) -> bool:
-        """Whether polls are scheduled."""
-        return bool(self._scheduler.running)
+        self._scheduler = scheduler
+        self._was_ready = False
 
     def apply(self, specs: Sequence[WatchSpec], *, rules: RuleSet, recorder: Recorder) -> None:
         """Run `specs` and no others from now on; what has not changed goes on with its memory."""
@@ -164,11 +145,12 @@ class Fleet:
                     self._reschedule(runner, interval_s)
 
     def not_ready(self) -> Sequence[NotReady]:
-        """What keeps the exporter from being ready."""
+        """What keeps the exporter from being ready: at first every watch has to be polled, later one must work."""
         runners = self._runners
         waiting = [runner.spec.name for runner in runners if runner.outcome is None]
-        if waiting:
+        if waiting and not self._was_ready:
             return [NotReady(name, "not polled yet") for name in waiting]
+        self._was_ready = True
         polled = [(runner.spec.name, runner.outcome) for runner in runners if runner.outcome is not None]
         down = [
             NotReady(name, outcome.message or outcome.outcome)
@@ -262,10 +244,8 @@ class Fleet:
     def _retire(self, runner: _Runner) -> None:
         runner.retired.set()
         if runner.job is not None:
-            try:
+            with suppress(JobLookupError):  # the scheduler has stopped
                 runner.job.remove()
-            except JobLookupError:
-                _log.debug("a watch had no job any more", watch=runner.spec.name)
         self._leaving.append(runner)
         if not runner.is_polling:
             self._leave(runner)
@@ -279,12 +259,14 @@ class Fleet:
         for heir in self._runners:
             if runner in heir.after and heir.job is not None:
                 heir.after = [before for before in heir.after if before is not runner]
-                heir.job.modify(next_run_time=datetime.now(UTC))
+                with suppress(JobLookupError):
+                    heir.job.modify(next_run_time=datetime.now(UTC))
 
     def _reschedule(self, runner: _Runner, interval_s: float) -> None:
         if runner.job is None or runner.retired.is_set():
             return
-        runner.job.reschedule("interval", seconds=interval_s)
+        with suppress(JobLookupError):
+            runner.job.reschedule("interval", seconds=interval_s)
         runner.interval_s = interval_s
         self._metrics.effective_poll_interval.labels(runner.spec.name).set(interval_s)
 

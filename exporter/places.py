@@ -1,4 +1,4 @@
-"""Where log groups are read: one source and one call budget for each account and region, shared by all that reads there.
+"""Where log groups are read: one source and one call budget for each account and region, shared by all who read there.
 
 It names the concrete source and opens the boto3 sessions. An account whose access or budget changes gets new sources;
 the others keep their connections and what they know of AWS's clock.
@@ -35,7 +35,8 @@ class Places:
             for place, source in self._sources.items()
             if place[0] in new and _reached_alike(self._accounts[place[0]], new[place[0]])
         }
-        self._accounts = new
+        # Watches of an account that is gone may still be ending.
+        self._accounts |= new
 
     def source(self, account: str, region: str) -> CloudWatchSource:
         """The source of a place, made when first asked for; it connects when first used."""

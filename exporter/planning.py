@@ -5,7 +5,7 @@ change is equal to the old one.
 """
 
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from exporter.access_log import AccessParser, access_parser
 from exporter.config import Config, Watch
@@ -22,7 +22,7 @@ class Planner:
         self._parsers: dict[tuple[LogGroup, str], AccessParser] = {}
 
     def plan(self, config: Config, watches: Sequence[Watch]) -> Sequence[WatchSpec]:
-        """The specs for `watches`, by the settings of `config`. Raises `AccessFormatError`; then nothing has changed."""
+        """The specs for `watches`, by the settings of `config`. Raises `AccessFormatError`, and has changed nothing."""
         parsers: dict[tuple[LogGroup, str], AccessParser] = {}
 
         def parser_of(group: LogGroup, text: str) -> AccessParser:
@@ -36,42 +36,39 @@ class Planner:
             same = [part for part in parts if any(groups & set(other.groups) for other in part)]
             parts = [part for part in parts if part not in same]
             parts.append([*(other for part in same for other in part), watch])
-        specs = []
-        for part in parts:
-            apis: defaultdict[LogGroup, list[Api]] = defaultdict(list)
-            formats: dict[LogGroup, str] = {}
-            executions: dict[LogGroup, None] = {}
-            for watch in part:
-                api = api_of(watch)
-                if watch.access_log is not None:
-                    group = LogGroup(watch.account, watch.region, watch.access_log.group)
-                    formats.setdefault(group, watch.access_log.format)
-                    apis[group].append(api)
-                if watch.execution_log is not None:
-                    group = LogGroup(watch.account, watch.region, watch.execution_log.group)
-                    executions[group] = None
-                    apis[group].append(api)
-            specs.append(
-                WatchSpec(
-                    name="+".join(watch.name for watch in part),
-                    groups=(
-                        *(
-                            WatchGroup(
-                                group=group, kind="access", apis=tuple(apis[group]), parser=parser_of(group, text)
-                            )
-                            for group, text in formats.items()
-                        ),
-                        *(WatchGroup(group=group, kind="execution", apis=tuple(apis[group])) for group in executions),
-                    ),
-                    max_request_ms=max(watch.max_request_ms for watch in part),
-                    allowed_lateness_ms=max(watch.allowed_lateness_ms for watch in part),
-                    poll_interval_ms=config.poll_interval_ms,
-                    initial_lookback_ms=config.initial_lookback_ms,
-                    labelling=labelling_of(config),
-                )
-            )
+        specs = [_merged(part, config, parser_of) for part in parts]
         self._parsers = parsers
         return specs
+
+
+def _merged(watches: Sequence[Watch], config: Config, parser_of: Callable[[LogGroup, str], AccessParser]) -> WatchSpec:
+    apis: defaultdict[LogGroup, list[Api]] = defaultdict(list)
+    formats: dict[LogGroup, str] = {}
+    executions: dict[LogGroup, None] = {}
+    for watch in watches:
+        api = api_of(watch)
+        if watch.access_log is not None:
+            group = LogGroup(watch.account, watch.region, watch.access_log.group)
+            formats.setdefault(group, watch.access_log.format)
+            apis[group].append(api)
+        if watch.execution_log is not None:
+            group = LogGroup(watch.account, watch.region, watch.execution_log.group)
+            executions[group] = None
+            apis[group].append(api)
+    access = [
+        WatchGroup(group=group, kind="access", apis=tuple(apis[group]), parser=parser_of(group, text))
+        for group, text in formats.items()
+    ]
+    execution = [WatchGroup(group=group, kind="execution", apis=tuple(apis[group])) for group in executions]
+    return WatchSpec(
+        name="+".join(watch.name for watch in watches),
+        groups=(*access, *execution),
+        max_request_ms=max(watch.max_request_ms for watch in watches),
+        allowed_lateness_ms=max(watch.allowed_lateness_ms for watch in watches),
+        poll_interval_ms=config.poll_interval_ms,
+        initial_lookback_ms=config.initial_lookback_ms,
+        labelling=labelling_of(config),
+    )
 
 
 def api_of(watch: Watch) -> Api:

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 
 from exporter import metrics
 from exporter.correlate import Settled
-from exporter.model import UNKNOWN, AccessGlance, CounterKey, Exemplar, Failure, RequestTimeline, SpanBatch, Step
+from exporter.model import UNKNOWN, AccessGlance, CounterKey, Exemplar, RequestTimeline, SpanBatch, Step
 from exporter.reading import Admit, Labelling
 from exporter.span_batch import FailureSpans, pack
 from exporter.spans import SpanOptions, caller_trace_id, failure_spans, span_ids

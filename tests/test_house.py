@@ -39,7 +39,7 @@ ROOMS = {
     "outbox": {"outbox", "delivery"},
     "excerpt": {"excerpt", "rule_check"},
     "web": {"web"},
-    "daemon": {"daemon"},
+    "daemon": {"daemon", "fleet", "places", "planning"},
     "command line": {"cli", "__main__"},
 }
 FLOORS = [

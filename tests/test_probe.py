@@ -157,7 +157,8 @@ def test_lines_without_any_id(cloud):
 def test_placeholders_join_nothing(cloud):
     cloud.put(ACCESS, access_lines(["UUID_REPLACED_INVALID_REQUEST_ID"]))
     cloud.put(EXECUTION, [(NOW_MS - 50_000, "(UUID_REPLACED_INVALID_REQUEST_ID) Starting execution for request: x")])
-    assert only(probed(config_with())).joined == 0
+    watch = only(probed(config_with()))
+    assert (watch.joined, watch.access.request_ids, watch.execution.request_ids) == (0, frozenset(), frozenset())
 
 
 def test_extended_ids_join(cloud):

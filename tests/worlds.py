@@ -331,7 +331,8 @@ class Life:
         allowed_lateness_ms: int = 330_000,
         poll_interval_ms: int = 20_000,
         initial_lookback_ms: int = 900_000,
-        spans: bool = False,
+        spans: bool | SpanOptions = False,
+        open_ledger: Callable[[Path], SqliteLedger] = SqliteLedger,
     ) -> None:
         self.source = source
         self.path = Path(directory) / "state.db"
@@ -348,14 +349,15 @@ class Life:
             poll_interval_ms=poll_interval_ms,
             initial_lookback_ms=initial_lookback_ms,
         )
-        self._spans = spans
+        self._span_options = SpanOptions() if spans is True else spans or None
+        self._open_ledger = open_ledger
         self.restarts = -1
         self.born()
 
     def born(self) -> None:
         """A new process on the same state."""
         self.restarts += 1
-        self.ledger = SqliteLedger(self.path)
+        self.ledger = self._open_ledger(self.path)
         self.totals = Totals(zero_hold_ms=0, max_series=20_000, now_ms=lambda: self.source.now)
         self.totals.load(self.ledger.series())
         self.self_metrics = SelfMetrics(version="test", now_ms=lambda: self.source.now)
@@ -370,7 +372,7 @@ class Life:
                 wants=lambda _status, _cause: True,
                 admit=self.totals.admit,
                 labelling=Labelling(),
-                span_options=SpanOptions() if self._spans else None,
+                span_options=self._span_options,
             ),
             ticks=lambda: self.source.now / 1000,
             stopping=lambda: False,

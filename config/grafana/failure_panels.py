@@ -158,8 +158,8 @@ def causes() -> Sequence[Panel]:
         explained(
             table_panel(
                 "New causes",
-                "What failed in the last hour of the time range, on this stage, for a reason that it did not fail for in "
-                "the day before. Look here first after a deployment.",
+                "What failed in the last hour of the time range, on this stage, for a reason that it did not fail for "
+                "in the day before. Look here first after a deployment.",
                 CAUSE_LABELS,
                 {
                     "Last hour": (
@@ -275,8 +275,8 @@ def latency() -> Sequence[Panel]:
         explained(
             time_panel(
                 "Near the limit and over it",
-                "Share of integrations that took 28 to 29 s, which were lucky, and more than 29 s, which were cut off by "
-                "the default limit (or are allowed to take longer).",
+                "Share of integrations that took 28 to 29 s, which were lucky, and more than 29 s, which were cut off "
+                "by the default limit (or are allowed to take longer).",
                 line(f"({bucket('29.0')} - {bucket('28.0')}) / {answered}", "{{api_name}}/{{stage}} 28-29 s"),
                 line(f"({bucket('+Inf')} - {bucket('29.0')}) / {answered}", "{{api_name}}/{{stage}} over 29 s"),
                 unit="percentunit",

@@ -64,8 +64,8 @@ def health() -> Sequence[Panel]:
         explained(
             time_panel(
                 "Time since the last full read",
-                "By watch. It saws between 0 and the poll interval; a ramp is a watch that does not get through, and its "
-                "stages' numbers are old.",
+                "By watch. It saws between 0 and the poll interval; a ramp is a watch that does not get through, and "
+                "its stages' numbers are old.",
                 line(f"max by (watch) (time() - {own('last_success_timestamp_seconds')})", "{{watch}}"),
                 unit="s",
             ),

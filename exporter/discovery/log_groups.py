@@ -49,7 +49,7 @@ class LogGroups:
             wanted = list(members)
             listed_to = self._list(prefix, wanted, met) if len(wanted) > 1 else ""
             for name in wanted:
-                if False:
+                if name > listed_to:
                     self._list(name, [name], met)
         facts = {name: _facts(met[name]) if name in met else None for name in names}
         return facts, next((group["arn"] for group in met.values() if "arn" in group), None)

@@ -18,10 +18,10 @@ ARGS ?=
 # `make lock UPGRADE=--upgrade` takes the newest versions; otherwise only what pyproject.toml forces changes.
 UPGRADE ?=
 
-.PHONY: help run test lint format lock bench clean
+.PHONY: help run test lint format dashboard lock bench clean
 
 help: ## List what can be made
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-9s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 run: $(INSTALLED) ## Run the demo: no account, no set-up. With CONFIG=my.yaml: run that configuration
 ifeq ($(strip $(CONFIG)),)
@@ -43,6 +43,10 @@ lint: $(INSTALLED) ## Check format, style, types and the house rules
 format: $(INSTALLED) ## Format the code and fix what can be fixed safely
 	$(BIN)/ruff check --fix-only .
 	$(BIN)/ruff format .
+
+dashboard: $(INSTALLED) ## Write config/grafana/apigateway-exporter.json anew, and the chart's copy of it
+	$(BIN)/python config/grafana/dashboard.py
+	$(BIN)/python deploy/helm/generate.py
 
 lock: $(INSTALLED) ## Lock the dependencies of pyproject.toml by hash (UPGRADE=--upgrade for the newest)
 	$(PIP) install --require-hashes --no-deps -r requirements/ci.txt

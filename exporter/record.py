@@ -77,7 +77,9 @@ class Recorder:
             keys = (
                 self._admit(metrics.stage_failures(failure.timeline.api, failure.cause, failure.category)),
                 self._admit(
-                    self._labelling.failed_requests(failure.timeline.api, route_of(failure.timeline), status, failure.cause)
+                    self._labelling.failed_requests(
+                        failure.timeline.api, route_of(failure.timeline), status, failure.cause
+                    )
                 ),
             )
             for key in keys:

@@ -168,7 +168,7 @@ def lived(request, world):
         patch.setattr("sys.stderr", log)
         logs.configure("debug", "logfmt")
         life = Life(MemorySource(world=world), directory, spans=SpanOptions(events=request.param, max_events=200))
-        live(life, random.Random(1), until_ms=at_ms(len(HIDDEN)) + 600_000)
+        live(life, random.Random(1), until_ms=at_ms(len(HIDDEN)) + 600_000, step_ms=400_000)
         rows = [*life.ledger.outbox_head(1 << 30), *life.ledger.outbox_head(1 << 30, "logs")]
         shown = {
             "metrics": life.totals.render(openmetrics=True).decode(),

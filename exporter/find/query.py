@@ -1,0 +1,92 @@
+"""What is looked for: ids, statuses, words, a cause, an API; and whether a request is it.
+
+The service filters by text and only roughly (`patterns`); what counts is decided here, on the lines as they are. Pure:
+no I/O, no clock.
+"""
+
+from dataclasses import dataclass
+
+from exporter import execution_log
+from exporter.envelope import split
+from exporter.model import AccessGlance, AccessRecord, Api, Failure, LogEvent, RequestTimeline
+from exporter.settle import Unit
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Query:
+    """All that is asked for must hold; of the ids, one must."""
+
+    request_ids: frozenset[str] = frozenset()
+    extended_ids: frozenset[str] = frozenset()
+    trace_roots: frozenset[str] = frozenset()
+    """X-Ray roots (`1-5759e988-bd862e3fe1be46a994272793`)."""
+    statuses: frozenset[int] = frozenset()
+    """Empty: any."""
+    message: str | None = None
+    """Words of the access line or of an execution line, in this order and case; runs of white space are one space."""
+    cause: str | None = None
+    api: str | None = None
+    """An API's id or name."""
+    stage: str | None = None
+
+    @property
+    def ids(self) -> tuple[str, ...]:
+        """Every id asked for, the surest first."""
+        return (*sorted(self.extended_ids), *sorted(self.request_ids), *sorted(self.trace_roots))
+
+    def may_be(self, event: LogEvent, glance: AccessGlance) -> bool:
+        """Whether an access line, by a look, may be of a request that is looked for."""
+        if self.ids and not self._has_id(event.message, glance.request_id, glance.extended_request_id):
+            return False
+        if self.statuses and glance.status not in self.statuses:
+            return False
+        return self._may_be_of(glance.api_id, glance.stage)
+
+    def names(self, event: LogEvent) -> bool:
+        """Whether an execution line has one of the ids, or the message, asked for."""
+        if self.ids:
+            return self._has_id(event.message, split(event.message)[0], None)
+        return self.message is None or folded(self.message) in folded(event.message)
+
+    def is_met_by(self, unit: Unit, timeline: RequestTimeline, failure: Failure | None) -> bool:
+        """Whether a request, described and judged, is one that is looked for."""
+        if self.statuses and timeline.status not in self.statuses:
+            return False
+        if self.cause is not None and (failure is None or failure.cause != self.cause):
+            return False
+        if not self._may_be_of_api(timeline.api):
+            return False
+        return self.message is None or self._says(unit, timeline.access, folded(self.message))
+
+    def is_surely_met_by(self, unit: Unit) -> bool:
+        """Whether the id that nobody but API Gateway makes is among those asked for."""
+        return bool(self.extended_ids & unit.extended_ids)
+
+    def _has_id(self, message: str, request_id: str | None, extended_id: str | None) -> bool:
+        # Ids differ in what logs them and where; callers write them in capitals.
+        if request_id is not None and request_id.lower() in {text.lower() for text in self.request_ids}:
+            return True
+        if extended_id in self.extended_ids or request_id in self.extended_ids:
+            return True
+        return any(text in message for text in (*self.extended_ids, *self.trace_roots))
+
+    def _may_be_of(self, api_id: str | None, stage: str | None) -> bool:
+        """A line that names another stage is none of ours; another API may be called by its name."""
+        return self.stage is None or stage is None or stage == self.stage
+
+    def _may_be_of_api(self, api: Api) -> bool:
+        return (self.api is None or self.api in {api.id, api.name}) and (
+            self.stage is None or self.stage == api.stage
+        )
+
+    def _says(self, unit: Unit, access: AccessRecord | None, words: str) -> bool:
+        if access is not None and any(words in folded(value) for value in access.fields.values()):
+            return True
+        if unit.access is not None and words in folded(unit.access.event.message):
+            return True
+        return any(words in folded(execution_log.split(line.event.message)[1]) for line in unit.execution)
+
+
+def folded(text: str) -> str:
+    """Make every run of white space one space."""
+    return " ".join(text.split())

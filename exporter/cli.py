@@ -5,68 +5,54 @@ failed, 2 usage or bad configuration. Every option has an environment twin (`API
 """
 
 import os
-import sys
-from collections.abc import Callable, Iterable
+import shlex
+from collections.abc import Callable
 from pathlib import Path
-from typing import NoReturn, TypeVar
+from typing import TypeVar
 
 import click
 import structlog
 
 from exporter import logs
 from exporter.access_log import AccessFormatError
+from exporter.commands.find import find
+from exporter.commands.options import config_file_option, contents, fail, load, load_all_rules, option
 from exporter.config import Config, ConfigError, load_config
-from exporter.daemon import Daemon, WebOptions, run_until_signalled
+from exporter.daemon import Daemon, WebOptions, heed_signals
 from exporter.excerpt import read_excerpt, render_json, render_text
 from exporter.excerpt.rule_check import RuleReport, check_rules
+from exporter.iam import IamError, is_too_long, policies, policy_json, policy_terraform
 from exporter.ledger import LedgerError
 from exporter.otlp_settings import OtlpError
-from exporter.rules import RulesError, RuleSet, load_rules, shipped_rules, shipped_text
+from exporter.rules import RulesError, shipped_rules, shipped_text
 from exporter.sources.demo import DemoCloud, DemoUnavailable, demo_config_text, demo_environ
 from exporter.version import VERSION
 from exporter.web_config import load_web_config
 
-_ENVIRONMENT = "APIGATEWAY_EXPORTER"
 _log = structlog.get_logger(__name__)
 
 _Command = TypeVar("_Command", bound=Callable[..., object])
 
 
-def _option(name: str, field: str, **settings: object) -> Callable[[_Command], _Command]:
-    """An option spelt as Prometheus spells its flags, with its environment twin."""
-    twin = f"{_ENVIRONMENT}_{name.removeprefix('--').replace('.', '_').replace('-', '_').upper()}"
-    return click.option(name, field, envvar=twin, show_envvar=True, **settings)  # type: ignore[arg-type]
-
-
-_config_file = _option(
-    "--config.file",
-    "config_file",
-    type=click.Path(dir_okay=False),
-    default="/etc/apigateway-exporter/exporter.yaml",
-    show_default=True,
-    help="The configuration file.",
-)
-
-
 def _web(command: _Command) -> _Command:
     """The options of the web face, as one `WebOptions`."""
     for decorate in (
-        _option(
+        option(
             "--web.enable-lifecycle",
             "enable_lifecycle",
             is_flag=True,
             help="Let POST and PUT of /-/reload reload the configuration.",
         ),
-        _option(
+        option(
             "--web.telemetry-path", "telemetry_path", default="/metrics", show_default=True, help="Path of the metrics."
         ),
-        _option(
+        option(
             "--web.config.file",
             "web_config_file",
             type=click.Path(dir_okay=False),
             help="Web configuration file (TLS, client certificates, users); wins over the configuration.",
         ),
-        _option(
+        option(
             "--web.listen-address",
             "listen_address",
             help="Where to serve metrics, host:port; wins over the configuration.",
@@ -78,7 +64,7 @@ def _web(command: _Command) -> _Command:
 
 def _logging(command: _Command) -> _Command:
     for decorate in (
-        _option(
+        option(
             "--log.level",
             "log_level",
             type=click.Choice(logs.LEVELS),
@@ -86,7 +72,7 @@ def _logging(command: _Command) -> _Command:
             show_default=True,
             help="What to log.",
         ),
-        _option(
+        option(
             "--log.format",
             "log_format",
             type=click.Choice(logs.FORMATS),
@@ -105,8 +91,11 @@ def main() -> None:
     """Tell why Amazon API Gateway requests fail: counters for Prometheus, traces over OpenTelemetry."""
 
 
+main.add_command(find)
+
+
 @main.command()
-@_config_file
+@config_file_option
 @_web
 @_logging
 def run(
@@ -127,7 +116,7 @@ def run(
         telemetry_path=telemetry_path,
         enable_lifecycle=enable_lifecycle,
     )
-    _serve(_load(config_file), web, load=lambda: load_config(config_file))
+    _serve(load(config_file), web, load=lambda: load_config(config_file))
 
 
 @main.command()
@@ -151,28 +140,56 @@ def demo(
                     os.environ.pop(name, None)
                 else:
                     os.environ[name] = value
-            config = load_config("demo.yaml", text=demo_config_text(cloud))
+            config, environment = _write_demo(cloud)
             web = WebOptions(
                 listen_address=listen_address,
                 config_file=web_config_file,
                 telemetry_path=telemetry_path,
                 enable_lifecycle=enable_lifecycle,
             )
-            _serve(config, web, after_start=_show_demo)
+            _serve(config, web, after_start=lambda url: _show_demo(url, environment))
     except DemoUnavailable as error:
-        _fail(str(error))
+        fail(str(error))
 
 
 @main.command("check-config")
-@_config_file
+@config_file_option
 def check_config(config_file: str) -> None:
     """Check the configuration and its rules as `run` would read them; say every mistake with its line."""
-    config = _load(config_file)
-    _load_all_rules(config.rules)
+    config = load(config_file)
+    load_all_rules(config.rules)
     if config.web.config_file is not None:
         _load_web(config.web.config_file)
     watches = ", ".join(watch.name for watch in config.watches) or "none"
     click.echo(f"{config_file}: ok; {len(config.watches)} watches: {watches}")
+
+
+@main.command("iam-policy")
+@config_file_option
+@click.option("--format", "output", type=click.Choice(["json", "terraform"]), default="json", show_default=True)
+@click.option("--identity", help="Whose policy: `own`, `profile:NAME` or a role's ARN. Needed for JSON of several.")
+@click.option("--account-id", help="The account that no `role_arn` names; without it ARNs have `*` there.")
+@click.option(
+    "--access-log-groups",
+    "access_groups",
+    multiple=True,
+    help="How the access log groups are called that discovery will find, e.g. 'access/*'. May be given again.",
+)
+def iam_policy(
+    *, config_file: str, output: str, identity: str | None, account_id: str | None, access_groups: tuple[str, ...]
+) -> None:
+    """Print the IAM policy that the configuration needs, with no right beyond it. Asks AWS nothing."""
+    try:
+        found = policies(load(config_file), access_groups=access_groups, account_id=account_id)
+    except IamError as error:
+        fail(str(error))
+    chosen = {name: policy for name, policy in found.items() if identity in (None, name)}
+    if not chosen or (output == "json" and len(chosen) > 1):
+        fail("choose one with --identity:\n" + "\n".join(found))
+    for name, policy in chosen.items():
+        click.echo(policy_json(policy) if output == "json" else policy_terraform(name, policy))
+        if is_too_long(policy):
+            click.echo(f"{name}: too long for a managed policy; make it an inline policy of the role", err=True)
 
 
 @main.command()
@@ -191,12 +208,12 @@ def classify(output: str, access_format: str, rules: tuple[str, ...], files: tup
     FILES (or standard input) hold raw access and execution lines, JSON lines of events, or the JSON of
     `aws logs filter-log-events`.
     """
-    rule_set = _load_all_rules(rules)
-    text = "\n".join(_contents(name) for name in files or ("-",))
+    rule_set = load_all_rules(rules)
+    text = "\n".join(contents(name) for name in files or ("-",))
     try:
         excerpt = read_excerpt(text, access_format=access_format)
     except AccessFormatError as error:
-        _fail(f"--access-format: {error}")
+        fail(f"--access-format: {error}")
     render = render_json if output == "json" else render_text
     for timeline in excerpt.requests:
         click.echo(render(timeline, rule_set.classify(timeline)))
@@ -220,7 +237,7 @@ def test_rules(files: tuple[str, ...]) -> None:
             text = Path(name).read_text(encoding="utf-8")
             good = _tell_rules(name, check_rules(text, source=name, extends=shipped_rules())) and good
     except (RulesError, AccessFormatError, UnicodeDecodeError) as error:
-        _fail(str(error))
+        fail(str(error))
     if not good:
         raise SystemExit(1)
 
@@ -247,19 +264,37 @@ def _serve(
 ) -> None:
     try:
         daemon = Daemon(config, environ=os.environ, web=web, load=load)
+        heed_signals(daemon)
         daemon.start()
     except (ConfigError, LedgerError, OtlpError, RulesError, ValueError) as error:
-        _fail(str(error))
+        fail(str(error))
     except OSError as error:
-        _fail(f"cannot listen on {web.listen_address or config.web.listen_address}: {error.strerror or error}")
+        fail(f"cannot listen on {web.listen_address or config.web.listen_address}: {error.strerror or error}")
     host, port = daemon.address
     shown = "127.0.0.1" if host in {"0.0.0.0", "::"} else host  # noqa: S104 compared, not bound
     if after_start is not None:
         after_start(f"{'https' if daemon.serves_tls else 'http'}://{shown}:{port}{web.telemetry_path}")
-    run_until_signalled(daemon)
+    daemon.wait()
+    daemon.stop()
 
 
-def _show_demo(url: str) -> None:
+def _write_demo(cloud: DemoCloud) -> tuple[Config, Path]:
+    """Write down what other commands need to read the demo's cloud, too: its configuration and its environment."""
+    path = cloud.state_directory / "demo.yaml"
+    path.write_text(demo_config_text(cloud), encoding="utf-8")
+    variables = {**demo_environ(cloud), "APIGATEWAY_EXPORTER_CONFIG_FILE": str(path)}
+    environment = cloud.state_directory / "environment"
+    environment.write_text(
+        "".join(
+            f"unset {name}\n" if value is None else f"export {name}={shlex.quote(value)}\n"
+            for name, value in variables.items()
+        ),
+        encoding="utf-8",
+    )
+    return load_config(str(path)), environment
+
+
+def _show_demo(url: str, environment: Path) -> None:
     click.echo(
         f"""
 The demo runs: generated traffic of four APIs fails in every way there is.
@@ -267,6 +302,7 @@ The demo runs: generated traffic of four APIs fails in every way there is.
   metrics     {url}
   overview    {url.rsplit("/", 1)[0]}/
   one cause   curl -s {url} | grep 'failed_requests_total.*integration_timeout'
+  one request (. {environment}; apigateway-exporter find --cause integration_timeout --limit 1)
 
 Set OTEL_EXPORTER_OTLP_ENDPOINT (for example http://127.0.0.1:4318) before starting to get a trace of each failure.
 Ctrl-C ends it.
@@ -274,38 +310,8 @@ Ctrl-C ends it.
     )
 
 
-def _load(path: str) -> Config:
-    try:
-        return load_config(path)
-    except ConfigError as error:
-        _fail(str(error))
-
-
 def _load_web(path: str) -> None:
     try:
         load_web_config(path)
     except ConfigError as error:
-        _fail(str(error))
-
-
-def _load_all_rules(paths: Iterable[str]) -> RuleSet:
-    rules = shipped_rules()
-    for path in paths:
-        try:
-            rules = load_rules(Path(path).read_text(encoding="utf-8"), source=path, extends=rules)
-        except RulesError as error:
-            _fail(str(error))
-        except (OSError, UnicodeDecodeError) as error:
-            _fail(f"{path}: {error}")
-    return rules
-
-
-def _contents(name: str) -> str:
-    data = sys.stdin.buffer.read() if name == "-" else Path(name).read_bytes()
-    return data.decode("utf-8", errors="replace")
-
-
-def _fail(message: str) -> NoReturn:
-    """Bad input: say it on standard error and exit with 2."""
-    click.echo(message, err=True)
-    raise SystemExit(2)
+        fail(str(error))

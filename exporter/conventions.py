@@ -88,7 +88,8 @@ def request_attributes(timeline: RequestTimeline, allowed_fields: AbstractSet[st
         return attributes
     path = access.fields.get("path")
     attributes[URL_PATH] = None if path is None else cut(strip_url(path))
-    attributes[SERVER_ADDRESS] = access.fields.get("domainName")
+    domain = access.fields.get("domainName")
+    attributes[SERVER_ADDRESS] = None if domain is None else cut(redact(domain))
     attributes["apigateway.response_type"] = access.glance.response_type
     if access.error_message is not None:
         attributes["apigateway.error_message"] = cut(redact(access.error_message))

@@ -176,7 +176,8 @@ class Daemon:
         """Serve, poll and send. Raises OSError when the address cannot be had."""
         self._web.start()
         self._delivery.start(self._stop)
-        self._put_in_force(self._plan)
+        with self._reloading:
+            self._put_in_force(self._plan)
         self._scheduler.add_job(self._keep_house, "interval", seconds=_HOUSEKEEPING_SECONDS)
         self._scheduler.start()
         host, port = self.address
@@ -292,10 +293,10 @@ class Daemon:
         self._fleet.stretch_intervals()
 
 
-def run_until_signalled(daemon: Daemon) -> None:
-    """Run a started daemon until SIGTERM or SIGINT, then stop it in order; a second signal ends the process at once.
+def heed_signals(daemon: Daemon) -> None:
+    """From now on SIGTERM and SIGINT ask the daemon to stop, a second one ends the process, and SIGHUP reloads.
 
-    SIGHUP reloads.
+    To be called before the daemon starts: until then a SIGHUP ends the process.
     """
     asked_at: list[float] = []
 
@@ -315,8 +316,6 @@ def run_until_signalled(daemon: Daemon) -> None:
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, on_signal)
     signal.signal(signal.SIGHUP, on_hangup)
-    daemon.wait()
-    daemon.stop()
 
 
 def _rules_text(config: Config) -> Sequence[tuple[str, str]]:

@@ -1,7 +1,8 @@
 """The exporter's own log: one line an event on standard error, as logfmt or JSON.
 
 Lines of the libraries come out in the same form. It never prints a line that CloudWatch gave, nor a credential:
-callers pass names, counts and reasons.
+callers pass names, counts and reasons; should a library's message or an unforeseen exception quote one all the same,
+it is redacted like any text from outside.
 """
 
 import logging
@@ -10,8 +11,10 @@ from typing import TYPE_CHECKING, Literal, get_args
 
 import structlog
 
+from exporter.redaction import redact
+
 if TYPE_CHECKING:
-    from structlog.typing import Processor
+    from structlog.typing import EventDict, Processor
 
 Level = Literal["debug", "info", "warn", "error"]
 Format = Literal["logfmt", "json"]
@@ -36,6 +39,7 @@ def configure(level: Level, log_format: Format) -> None:
         structlog.stdlib.add_log_level,
         structlog.processors.TimeStamper(fmt="iso", utc=True, key="ts"),
         structlog.processors.format_exc_info,
+        _without_secrets,
     ]
     renderer: Processor = (
         structlog.processors.JSONRenderer()
@@ -64,3 +68,7 @@ def configure(level: Level, log_format: Format) -> None:
     root.setLevel({"warn": "WARNING"}.get(level, level.upper()))
     for name, quiet in _QUIET.items():
         logging.getLogger(name).setLevel(quiet)
+
+
+def _without_secrets(_logger: object, _method: str, line: "EventDict") -> "EventDict":
+    return {name: redact(value) if isinstance(value, str) else value for name, value in line.items()}

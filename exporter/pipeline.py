@@ -12,34 +12,32 @@ from typing import Literal, NamedTuple
 
 import structlog
 
-from exporter import metrics, tally, tombstones
+from exporter import metrics
 from exporter.access_log import AccessParser
 from exporter.audit import Audit
-from exporter.correlate import Correlator, Judged
+from exporter.correlate import Correlator
 from exporter.describing import Describer
 from exporter.ledger import Ledger, LedgerError
+from exporter.memory import Draft, Memory, Outcome, remember
 from exporter.metrics.self_metrics import SelfMetrics
 from exporter.metrics.totals import Totals
 from exporter.model import (
     Api,
     Commit,
     CounterKey,
-    GroupProgress,
     LogGroup,
     Window,
 )
-from exporter.reading import UNREADABLE, AccessTaker, Directory, ExecutionTaker, GroupReader, Labelling, Uncounted
-from exporter.record import Recorded, Recorder
+from exporter.reading import AccessTaker, Directory, ExecutionTaker, GroupReader, Labelling, Taker, Uncounted
+from exporter.record import Recorder
 from exporter.rules import RuleSet
 from exporter.settle import Horizon
 from exporter.sources import GroupUnreadable, Source, SourceError
-from exporter.tally import Seen, Tally
+from exporter.tally import Seen
 from exporter.tombstones import Tombstones
 from exporter.windows import (
     MINUTE_MS,
-    OVERLAP_MS,
     Pass,
-    ReadState,
     Slice,
     Timing,
     advance,
@@ -137,7 +135,8 @@ class Watch:
             directory=self._directory,
             execution_apis={item.group: item.apis for item in self._execution},
         )
-        self._memory: _Memory | None = None
+        self._memory: Memory | None = None
+        self._readers: Sequence[GroupReader] = ()
         self._pages_per_ms = 0.0
         self._slice_ms = _SLICE_START_MS
         self._pages = 0
@@ -192,7 +191,7 @@ class Watch:
                 continue
         return "clock"
 
-    def _check_clock(self, memory: "_Memory", ahead_ms: int) -> None:
+    def _check_clock(self, memory: Memory, ahead_ms: int) -> None:
         if ahead_ms > _CLOCK_TOLERANCE_MS or (memory.unborn and -ahead_ms > MINUTE_MS):
             if memory.unborn:
                 self._memory = None  # where to begin was reckoned by the wrong clock, too
@@ -204,6 +203,7 @@ class Watch:
         restarted = memory is None
         if memory is None:
             memory = self._memory = self._remember(now_ms)
+            self._readers = self._make_readers(memory.correlator)
             self._seed(now_ms)
         wide = wide_is_cheaper(self._pages_per_ms, self._timing, self.spec.poll_interval_ms)
         plan = read_windows(
@@ -236,7 +236,7 @@ class Watch:
             self._pages += listed.pages
             self._metrics.late_events.labels(self.spec.name, group.name).inc(max(0, listed.audited - noted))
 
-    def _read_slice(self, memory: "_Memory", part: Slice, now_ms: int) -> None:
+    def _read_slice(self, memory: Memory, part: Slice, now_ms: int) -> None:
         listed = self._list_windows(memory, part, now_ms)
         self._note_left_out(listed.left_out)
         self._measure(part, listed.pages)
@@ -256,24 +256,24 @@ class Watch:
                 listed.seen.setdefault(group, []).extend(seen)
         judged = memory.correlator.judge(horizon)
         recorded = self._recorder.record(judged.settled)
-        self._commit(memory, _Outcome(state, horizon, judged, recorded, listed.seen, now_ms))
+        self._commit(memory, Outcome(state, horizon, judged, recorded, listed.seen, now_ms))
         for (group, minute), lines in listed.noted.items():
             self._audit.note(group, minute, lines)
 
-    def _list_windows(self, memory: "_Memory", part: Slice, now_ms: int) -> "_Listings":
+    def _list_windows(self, memory: Memory, part: Slice, now_ms: int) -> "_Listings":
         """List every group in every window of a slice, each to its end."""
         result = _Listings(seen={}, left_out={}, noted={})
         frontier_ms = memory.state.frontier_ms
         new_frontier_ms = advance(memory.state, part, now_ms=now_ms, timing=self._timing).frontier_ms
         for why, window in part:
-            for reader in (*memory.access, *memory.execution):
+            for reader in self._readers:
                 audited = None
                 if why in {Pass.SWEEP, Pass.WIDE}:
                     audited = self._audit.minute(reader.group, frontier_ms, new_frontier_ms)
                 try:
                     listed = reader.read(self._source, window, new_since_ms=memory.polled_at_ms, audited=audited)
                 except GroupUnreadable as error:
-                    if not self._access or reader in memory.access:
+                    if not self._access or reader.group in self._parsers:
                         raise
                     result.left_out[reader.group] = error.reason
                     continue
@@ -290,128 +290,69 @@ class Watch:
                     self._check_clock(memory, now_ms - result.server_ms)
         return result
 
-    def _commit(self, memory: "_Memory", outcome: "_Outcome") -> None:
-        state, judged = outcome.state, outcome.judged
-        resume_ms = _minute(min(state.frontier_ms, judged.first_open_ms or state.frontier_ms))
-        progress = {}
-        for group, known in memory.progress.items():
-            new = GroupProgress(max(known.watermark_ms, state.frontier_ms), resume_ms)
-            if new != known or group in memory.unborn:
-                progress[group] = new
-        increments = dict(outcome.recorded.increments)
-        unreadable: dict[CounterKey, int] = {}
-        tallies: dict[tuple[LogGroup, int], bytes | None] = {}
-        changed: dict[LogGroup, dict[int, tally.Cells]] = {}
-        closed: dict[LogGroup, list[int]] = {}
-        for group, known_tally in memory.tallies.items():
-            raised = known_tally.raised_by(outcome.listings.get(group, ()), memory.progress[group].watermark_ms)
-            changed[group] = raised.changed
-            for key, amount in raised.increments.items():
-                counted = unreadable if key.metric == UNREADABLE else increments
-                counted[key] = counted.get(key, 0) + amount
-            closed[group] = []
-            if group in progress:
-                closed[group] = known_tally.closed(progress[group].watermark_ms)
-            tallies |= {(group, minute): tally.pack(cells) for minute, cells in raised.changed.items()}
-            tallies |= {(group, minute): None for minute in closed[group]}
-        marks: dict[tuple[LogGroup, int], bytes | None] = {
-            key: tombstones.pack(found) for key, found in judged.marks.items()
-        }
-        expired: dict[LogGroup, list[int]] = {}
-        if progress:
-            # A re-read begins `max_request` before `resume`; what ended before that is met no more.
-            last = (resume_ms - self._timing.max_request_ms - OVERLAP_MS) // MINUTE_MS - 1
-            expired = {group: stones.expired(last) for group, stones in memory.stones.items()}
-            marks |= {(group, minute): None for group, minutes in expired.items() for minute in minutes}
-        born = self._new_stages()
-        commit = Commit(
-            progress=progress,
-            tallies=tallies,
-            tombstones=marks,
-            increments=increments,
-            exemplars=outcome.recorded.exemplars,
-            born=born,
-            spans=outcome.recorded.spans,
-            at_ms=outcome.now_ms,
-        )
-        if not commit.is_empty:
-            self._ledger.commit(commit)
-            self._totals.apply(commit)
+    def _commit(self, memory: Memory, outcome: Outcome) -> None:
+        draft = memory.draft(outcome, born=self._new_stages(), max_request_ms=self.spec.max_request_ms)
+        if not draft.commit.is_empty:
+            self._ledger.commit(draft.commit)
+            self._totals.apply(draft.commit)
         # From here on nothing may fail: memory follows what is durable.
         self._recorder.keep(outcome.recorded)
-        memory.state = state
-        memory.polled_at_ms = outcome.now_ms
-        memory.progress |= progress
-        memory.unborn.clear()
-        for group, minutes in changed.items():
-            memory.tallies[group].keep(minutes)
-            memory.tallies[group].drop(closed[group])
-        memory.correlator.settle(judged, outcome.horizon)
-        for group, minutes_gone in expired.items():
-            memory.stones[group].drop(minutes_gone)
+        memory.keep(outcome, draft)
         self._seeded.update(self._directory.stages)
-        for (cause, reason), count in outcome.recorded.not_told.items():
-            self._metrics.spans_sampled.labels(cause, reason).inc(count)
-        self._tell(judged, unreadable, memory)
+        self._tell(outcome, draft, memory)
 
     # ------------------------------------------------------------------------------------------------------- the rest
 
-    def _remember(self, now_ms: int) -> "_Memory":
+    def _remember(self, now_ms: int) -> Memory:
         """Memory as the last commit left it."""
-        states = {item.group: self._ledger.group_state(item.group) for item in self.spec.groups}
-        known = [state.progress for state in states.values() if state.progress is not None]
-        begin_ms = _minute(now_ms - self.spec.initial_lookback_ms)
-        resume_ms = min((progress.resume_ms for progress in known), default=begin_ms)
-        # The first window begins before `begin`, as every window does; what it brings counts in the totals, too.
-        frontier_ms = min((progress.watermark_ms for progress in known), default=begin_ms - self.spec.max_request_ms)
-        stones = {group: Tombstones(state.tombstones) for group, state in states.items()}
-        correlator = Correlator(
+        return remember(
+            {item.group: self._ledger.group_state(item.group) for item in self.spec.groups},
+            begin_ms=now_ms - self.spec.initial_lookback_ms,
+            max_request_ms=self.spec.max_request_ms,
+            now_ms=now_ms,
+            make_correlator=self._make_correlator,
+        )
+
+    def _make_correlator(self, stones: Mapping[LogGroup, Tombstones]) -> Correlator:
+        return Correlator(
             tombstones=stones,
             has_access=bool(self._access),
             has_execution=bool(self._execution),
             describe=self._describer.describe,
             classify=self._rules.classify,
         )
+
+    def _make_readers(self, correlator: Correlator) -> Sequence[GroupReader]:
+        """The readers of all groups, those of access groups first."""
         admit = self._totals.admit
-        return _Memory(
-            state=ReadState.starting_at(resume_ms),
-            # A group that joins is not counted behind what the others have been read to.
-            progress={
-                group: state.progress or GroupProgress(frontier_ms, resume_ms) for group, state in states.items()
-            },
-            unborn={group for group, state in states.items() if state.progress is None},
-            tallies={group: Tally(state.tallies) for group, state in states.items()},
-            stones=stones,
-            correlator=correlator,
-            access=[
-                GroupReader(
+        takers: list[tuple[LogGroup, Taker]] = [
+            (
+                item.group,
+                AccessTaker(
                     item.group,
-                    AccessTaker(
-                        item.group,
-                        parser=self._parsers[item.group],
-                        directory=self._directory,
-                        correlator=correlator,
-                        admit=admit,
-                        labelling=self.spec.labelling,
-                    ),
-                )
-                for item in self._access
-            ],
-            execution=[
-                GroupReader(
+                    parser=self._parsers[item.group],
+                    directory=self._directory,
+                    correlator=correlator,
+                    admit=admit,
+                    labelling=self.spec.labelling,
+                ),
+            )
+            for item in self._access
+        ]
+        takers += [
+            (
+                item.group,
+                ExecutionTaker(
                     item.group,
-                    ExecutionTaker(
-                        item.group,
-                        directory=Directory(item.apis),
-                        correlator=correlator,
-                        admit=admit,
-                        totals=not self._access,
-                    ),
-                )
-                for item in self._execution
-            ],
-            polled_at_ms=now_ms,
-        )
+                    directory=Directory(item.apis),
+                    correlator=correlator,
+                    admit=admit,
+                    totals=not self._access,
+                ),
+            )
+            for item in self._execution
+        ]
+        return [GroupReader(group, taker) for group, taker in takers]
 
     def _seed(self, now_ms: int) -> None:
         """Show every cause of every configured stage at 0 before anything is read."""
@@ -451,33 +392,19 @@ class Watch:
             elif pages > _SLICE_MANY_PAGES * groups:
                 self._slice_ms = max(self._slice_ms // 20_000 * 10_000, _SLICE_START_MS)
 
-    def _tell(self, judged: Judged, unreadable: Mapping[CounterKey, int], memory: "_Memory") -> None:
+    def _tell(self, outcome: Outcome, draft: Draft, memory: Memory) -> None:
         name = self.spec.name
-        for item in judged.settled:
+        for item in outcome.judged.settled:
             self._metrics.requests_settled.labels(name, item.reason.value).inc()
-        if judged.late_evidence:
-            self._metrics.late_evidence.labels(name).inc(judged.late_evidence)
-        for key, amount in unreadable.items():
+        if outcome.judged.late_evidence:
+            self._metrics.late_evidence.labels(name).inc(outcome.judged.late_evidence)
+        for (cause, why), count in outcome.recorded.not_told.items():
+            self._metrics.spans_sampled.labels(cause, why).inc(count)
+        for key, amount in draft.unreadable.items():
             group, reason = key.labels
             self._metrics.unreadable_lines.labels(name, group, reason).inc(amount)
         for group_key, progress in memory.progress.items():
             self._metrics.set_watermark(name, group_key.name, progress.watermark_ms)
-
-
-@dataclass(kw_only=True, slots=True)
-class _Memory:
-    """What a watch knows between polls; all of it can be made again from the ledger and by reading."""
-
-    state: ReadState
-    progress: dict[LogGroup, GroupProgress]
-    unborn: set[LogGroup]
-    """Groups whose progress was never committed."""
-    tallies: dict[LogGroup, Tally]
-    stones: dict[LogGroup, Tombstones]
-    correlator: Correlator
-    access: Sequence[GroupReader]
-    execution: Sequence[GroupReader]
-    polled_at_ms: int
 
 
 @dataclass(kw_only=True, slots=True)
@@ -491,18 +418,3 @@ class _Listings:
     server_ms: int | None = None
     """The service's clock when the first of them began."""
     pages: float = 0.0
-
-
-class _Outcome(NamedTuple):
-    """What one slice came to, before it is committed."""
-
-    state: ReadState
-    horizon: Horizon
-    judged: Judged
-    recorded: Recorded
-    listings: Mapping[LogGroup, Sequence[Seen]]
-    now_ms: int
-
-
-def _minute(at_ms: int) -> int:
-    return at_ms - at_ms % MINUTE_MS

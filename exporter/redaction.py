@@ -10,7 +10,7 @@ time is linear in the length of the text, whatever the text is.
 """
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
 REDACTED = "[redacted]"
@@ -56,14 +56,30 @@ def _looks_random(run: str) -> bool:
     run = _REQUEST_IDS.sub("", run).rstrip("=")
     if _LONG_HEX.search(run):
         return True
+    if any(map(_is_secret_key, _forties(run))):
+        return True
     digits = sum(map(run.count, "0123456789"))
-    if len(run) == 40 and digits and not run.islower() and not run.isupper() and not ("-" in run or "_" in run):
-        return True  # the shape of an AWS secret access key
     if len(run) < 32 or digits < 2:
         return False
     # Names change between lower case, upper case and digits every three characters at most; random text hardly ever
     # keeps its kind that long.
     return (run.isalnum() and digits >= 4) or len(_KIND_RUNS.findall(run)) >= 0.35 * len(run)
+
+
+def _forties(run: str) -> Iterator[str]:
+    """Every 40 characters that stand between slashes, or between a slash and an end: a path may end in a key."""
+    start = 0
+    while start >= 0 and start + 40 <= len(run):
+        if run[start + 40 : start + 41] in {"", "/"}:
+            yield run[start : start + 40]
+        start = run.find("/", start) + 1 or -1
+
+
+def _is_secret_key(text: str) -> bool:
+    """Whether 40 characters have the shape of an AWS secret access key."""
+    return (
+        any(map(str.isdigit, text)) and not text.islower() and not text.isupper() and not ("-" in text or "_" in text)
+    )
 
 
 def _cut_random(match: re.Match[str]) -> str:

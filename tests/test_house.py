@@ -35,19 +35,23 @@ ROOMS = {
     "discovery": {"discovery"},
     "otlp": {"otlp", "otlp_settings"},
     "logs": {"logs"},
-    "pipeline": {"pipeline", "reading", "record"},
+    "pipeline": {"pipeline", "reading", "describing", "record"},
     "outbox": {"outbox", "delivery"},
     "excerpt": {"excerpt", "rule_check"},
     "web": {"web"},
     "daemon": {"daemon", "fleet", "places", "planning"},
-    "command line": {"cli", "__main__"},
+    "policies of IAM": {"iam"},
+    "find": {"find"},
+    "replay": {"replay"},
+    "command line": {"cli", "commands", "__main__"},
 }
 FLOORS = [
     {"model", "redaction", "version"},
     {"access log", "execution log", "correlation", "rules", "spans", "metrics", "config", "sources", "ledger"}
     | {"otlp", "logs"},
     {"pipeline", "outbox", "excerpt", "web", "discovery"},
-    {"daemon"},
+    {"find", "replay"},
+    {"daemon", "policies of IAM"},
     {"command line"},
 ]
 # Correlation asks the execution log which line ends a request and which says why; it is told nothing more.

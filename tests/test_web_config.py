@@ -11,11 +11,13 @@ from pathlib import Path
 
 import bcrypt
 import pytest
+from click.testing import CliRunner
 from hypothesis import given
 from hypothesis import strategies as st
 from starlette.responses import PlainTextResponse
 from structlog.testing import capture_logs
 
+from exporter.cli import main
 from exporter.config import ConfigError
 from exporter.web import LiveWebConfig, WebServer
 from exporter.web_config import RateLimit, load_web_config
@@ -219,6 +221,16 @@ def test_any_text_is_a_configuration_or_a_mistake(tmp_path_factory, text):
     else:
         told = "nothing wrong"
     assert told
+
+
+@pytest.mark.parametrize(("text", "exit_code"), [("", 0), ("basic_auth_users: {a: plain}\n", 2)])
+def test_check_config_checks_it_too(directory, text, exit_code):
+    (directory / "web.yml").write_text(text)
+    config = directory / "exporter.yaml"
+    config.write_text("web: {config_file: web.yml}\nwatches: [{name: a, region: eu-west-1, access_log: {group: a}}]\n")
+    result = CliRunner().invoke(main, ["check-config", "--config.file", str(config)])
+    assert result.exit_code == exit_code
+    assert ("web.yml:1: basic_auth_users.a: this is not a bcrypt hash" in result.output) is (exit_code == 2)
 
 
 # -------------------------------------------------------------------------------------------------------------- serving

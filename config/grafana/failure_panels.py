@@ -303,12 +303,13 @@ def latency() -> Sequence[Panel]:
         time_panel(
             "Time outside of the integration, mean",
             "Response latency less integration latency, averaged over all requests: what authorizers, mappings and "
-            "API Gateway add.",
+            "API Gateway add. Only stages that log both.",
             line(
                 f"(sum by ({OF_STAGE}) (rate(aws_apigateway_response_latency_seconds_sum{{{STAGE}}}[$__rate_interval]))"
                 f" - sum by ({OF_STAGE}) (rate({integration}_sum{{{STAGE}}}[$__rate_interval])))"
                 f" / (sum by ({OF_STAGE})"
-                f" (rate(aws_apigateway_response_latency_seconds_count{{{STAGE}}}[$__rate_interval])) > 0)",
+                f" (rate(aws_apigateway_response_latency_seconds_count{{{STAGE}}}[$__rate_interval])) > 0)"
+                f" and {answered}",
                 "{{api_name}}/{{stage}}",
             ),
             unit="s",

@@ -44,11 +44,11 @@ def read_headers(text: str) -> PastedIds:
 
     A `…_WAS_RENAMED` id and placeholders have another shape and are not found.
     """
-    request_ids = {found.lower() if "=" not in found else found for found in _REQUEST_ID.findall(text)}
+    request_ids = set(_REQUEST_ID.findall(text))
     extended_ids = set(_EXTENDED_ID.findall(text))
     roots = {found.lower() for found in _TRACE_ID.findall(text)}
     if (bare := _BARE.fullmatch(text)) is not None:
-        request_ids |= {bare[1].lower()} if bare[1] else set()
+        request_ids |= {bare[1]} if bare[1] else set()
         extended_ids |= {bare[2]} if bare[2] else set()
     elif (bare_trace := _BARE_TRACE.fullmatch(text)) is not None:
         roots.add(bare_trace[1].lower())

@@ -8,25 +8,25 @@ mixed with others, because AWS then ignores them. Pure.
 
 from collections.abc import Iterable, Sequence
 
-from exporter.find.query import Query
+from exporter.find.query import FIRST_FAILED_STATUS, Query
 from exporter.model import GATEWAY_ERRORS
 
 MAX_PATTERN = 1024
 """The most characters of a pattern."""
 
 _COMPLETED = "Method completed with status: "
-_FAILED_STATUSES = range(400, 600)
+_FAILED_STATUSES = range(FIRST_FAILED_STATUS, 600)
 _FEW_STATUSES = 20
+_LONGEST_PHRASE = 900
 
 
 def access_pattern(query: Query) -> str | None:
     """Return the pattern that selects the access lines of a query; None: all lines are wanted."""
     if query.ids:
         return _either(query.ids)
-    if query.message is not None and (words := _plain_run(query.message)):
-        # More terms narrow the listing, and only one status can be demanded beside a phrase.
-        terms = [_phrase(words), *(str(status) for status in query.statuses)] if len(query.statuses) == 1 else []
-        return " ".join(terms) or _phrase(words)
+    if query.words:
+        # More terms narrow the listing; of several statuses none can be demanded beside a phrase.
+        return " ".join([_phrase(_cut(query.words)), *(map(str, query.statuses) if len(query.statuses) == 1 else ())])
     statuses = sorted(query.statuses) or ([*_FAILED_STATUSES] if query.cause is not None else [])
     return _fitting(" ".join(f"?{status}" for status in statuses) if len(statuses) > 1 else "".join(map(str, statuses)))
 
@@ -38,8 +38,8 @@ def execution_patterns(query: Query, *, alone: bool) -> tuple[str, ...]:
     """
     if query.ids:
         return (_either(query.ids),)
-    if query.message is not None and (words := _plain_run(query.message)):
-        return (_phrase(words),)
+    if query.words:
+        return (_phrase(_cut(query.words)),)
     # A failure behind a status under 400 shows in its reason line alone.
     reasons = (_either([head.rstrip(" :") for head in GATEWAY_ERRORS]),) if query.cause is not None else ()
     return (*_completed(query), *reasons) if alone else reasons
@@ -85,10 +85,6 @@ def _fitting(pattern: str) -> str | None:
     return pattern if 0 < len(pattern) <= MAX_PATTERN else None
 
 
-def _plain_run(message: str) -> str:
-    """Return the longest part of a message that every format writes alike: without quotes, backslashes, line ends."""
-    runs, run = [""], ""
-    for char in message:
-        run = run + char if char.isascii() and char.isprintable() and char not in '"\\<>&' else ""
-        runs.append(run)
-    return max(runs, key=len).strip()[: MAX_PATTERN - 100]
+def _cut(words: str) -> str:
+    """As much of a long message as a pattern holds, to the end of a word."""
+    return words if len(words) <= _LONGEST_PHRASE else words[:_LONGEST_PHRASE].rpartition(" ")[0]

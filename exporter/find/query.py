@@ -11,6 +11,10 @@ from exporter.envelope import split
 from exporter.model import AccessGlance, AccessRecord, Api, Failure, LogEvent, RequestTimeline
 from exporter.settle import Unit
 
+FIRST_FAILED_STATUS = 400
+_WRITTEN_OTHERWISE = frozenset("\"'\\<>&")
+"""Characters that JSON or XML escape, or CSV doubles."""
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Query:
@@ -31,22 +35,35 @@ class Query:
 
     @property
     def ids(self) -> tuple[str, ...]:
-        """Every id asked for, the surest first."""
-        return (*sorted(self.extended_ids), *sorted(self.request_ids), *sorted(self.trace_roots))
+        """Every id asked for, the surest first; a UUID typed in capitals also as API Gateway writes its own."""
+        request_ids = dict.fromkeys(form for text in sorted(self.request_ids) for form in (text, text.lower()))
+        return (*sorted(self.extended_ids), *request_ids, *sorted(self.trace_roots))
+
+    @property
+    def words(self) -> str:
+        """The longest part of the message that every format writes alike: no quotes, backslashes, line ends in it."""
+        runs, run = [""], ""
+        for char in self.message or "":
+            run = run + char if char.isascii() and char.isprintable() and char not in _WRITTEN_OTHERWISE else ""
+            runs.append(run)
+        return max(runs, key=len).strip()
 
     def may_be(self, event: LogEvent, glance: AccessGlance) -> bool:
         """Whether an access line, by a look, may be of a request that is looked for."""
-        if self.ids and not self._has_id(event.message, glance.request_id, glance.extended_request_id):
-            return False
+        if self.ids:
+            return self._has_id(event.message, glance.request_id, glance.extended_request_id)
         if self.statuses and glance.status not in self.statuses:
             return False
-        return self._may_be_of(glance.api_id, glance.stage)
+        if self.cause is not None and not has_failed(glance):
+            return False
+        # An API may be asked for by its name, which no line tells.
+        return (self.stage is None or glance.stage in {None, self.stage}) and self.words in event.message
 
-    def names(self, event: LogEvent) -> bool:
-        """Whether an execution line has one of the ids, or the message, asked for."""
+    def is_named_by(self, event: LogEvent) -> bool:
+        """Whether an execution line tells, by one of the ids or the message, of a request that is looked for."""
         if self.ids:
             return self._has_id(event.message, split(event.message)[0], None)
-        return self.message is None or folded(self.message) in folded(event.message)
+        return self.words in event.message
 
     def is_met_by(self, unit: Unit, timeline: RequestTimeline, failure: Failure | None) -> bool:
         """Whether a request, described and judged, is one that is looked for."""
@@ -54,30 +71,23 @@ class Query:
             return False
         if self.cause is not None and (failure is None or failure.cause != self.cause):
             return False
-        if not self._may_be_of_api(timeline.api):
+        if not self._is_of(timeline.api):
             return False
         return self.message is None or self._says(unit, timeline.access, folded(self.message))
 
     def is_surely_met_by(self, unit: Unit) -> bool:
-        """Whether the id that nobody but API Gateway makes is among those asked for."""
+        """Whether an id that only API Gateway makes is among those asked for."""
         return bool(self.extended_ids & unit.extended_ids)
 
     def _has_id(self, message: str, request_id: str | None, extended_id: str | None) -> bool:
-        # Ids differ in what logs them and where; callers write them in capitals.
         if request_id is not None and request_id.lower() in {text.lower() for text in self.request_ids}:
             return True
-        if extended_id in self.extended_ids or request_id in self.extended_ids:
+        if not self.extended_ids.isdisjoint((extended_id, request_id)):
             return True
         return any(text in message for text in (*self.extended_ids, *self.trace_roots))
 
-    def _may_be_of(self, api_id: str | None, stage: str | None) -> bool:
-        """A line that names another stage is none of ours; another API may be called by its name."""
-        return self.stage is None or stage is None or stage == self.stage
-
-    def _may_be_of_api(self, api: Api) -> bool:
-        return (self.api is None or self.api in {api.id, api.name}) and (
-            self.stage is None or self.stage == api.stage
-        )
+    def _is_of(self, api: Api) -> bool:
+        return (self.api is None or self.api in {api.id, api.name}) and (self.stage is None or self.stage == api.stage)
 
     def _says(self, unit: Unit, access: AccessRecord | None, words: str) -> bool:
         if access is not None and any(words in folded(value) for value in access.fields.values()):
@@ -85,6 +95,12 @@ class Query:
         if unit.access is not None and words in folded(unit.access.event.message):
             return True
         return any(words in folded(execution_log.split(line.event.message)[1]) for line in unit.execution)
+
+
+def has_failed(glance: AccessGlance) -> bool:
+    """Whether an access line, by a look, tells of a failure."""
+    failed = glance.status is not None and glance.status >= FIRST_FAILED_STATUS
+    return failed or glance.response_type is not None or glance.gateway_error
 
 
 def folded(text: str) -> str:

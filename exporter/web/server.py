@@ -12,12 +12,15 @@ from collections import Counter
 from collections.abc import Callable, Iterable
 from functools import partial
 
+import structlog
 import uvicorn
 from starlette.types import ASGIApp
 
 from exporter.web.connection import MAX_HEAD_BYTES, Connection, Patience
 from exporter.web.guard import Guard
 from exporter.web_config import WebConfig
+
+_log = structlog.get_logger(__name__)
 
 _GRACE_S = 3
 """How long a stop waits for answers being sent."""
@@ -152,21 +155,28 @@ class _Door:
                 self._make_room()
                 await asyncio.sleep(_OUT_OF_DESCRIPTORS_PAUSE_S)
                 continue
-            # asyncio does this itself only for sockets that were made with the protocol spelt out.
-            accepted.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            if len(self._connections) >= self._patience.connections:
-                self._make_room()
-            connection = Connection(
-                self._server.config,
-                self._server.server_state,
-                host=str(address[0]),
-                tls=self._web_config().tls,
-                patience=self._patience,
-            )
-            task = loop.create_task(self._welcome(accepted, connection))
-            self._welcoming[connection] = task
-            task.add_done_callback(partial(self._welcomed, connection))
+            try:
+                self._admit(accepted, host=str(address[0]))
+            except Exception:  # noqa: BLE001 one connection's mishap must not close the door
+                _log.exception("a connection could not be accepted")
+                accepted.close()
             await asyncio.sleep(0)  # a flood of connections lets answers be given in between
+
+    def _admit(self, accepted: socket.socket, host: str) -> None:
+        # asyncio does this itself only for sockets that were made with the protocol spelt out.
+        accepted.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        if len(self._connections) >= self._patience.connections:
+            self._make_room()
+        connection = Connection(
+            self._server.config,
+            self._server.server_state,
+            host=host,
+            tls=self._web_config().tls,
+            patience=self._patience,
+        )
+        task = asyncio.get_running_loop().create_task(self._welcome(accepted, connection))
+        self._welcoming[connection] = task
+        task.add_done_callback(partial(self._welcomed, connection))
 
     async def _welcome(self, accepted: socket.socket, connection: Connection) -> None:
         """Do the handshake; from then on the connection looks after itself."""

@@ -1,0 +1,181 @@
+"""Takes one rule of the protocol out at a time and shows which tests notice: `python -m tests.mutations [word]`.
+
+Each mutation is an exact replacement in a temporary copy of the checkout, so that it fails loudly when the code has
+moved on. A mutation that no test notices survives; the script then ends with 1. Not collected by pytest.
+"""
+
+import argparse
+import shutil
+import subprocess
+import sys
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+
+ROOT = Path(__file__).parent.parent
+NEEDED = ("exporter", "tests", "config", "pyproject.toml")
+SUITES = (
+    ("tests/test_protocol.py", "tests/test_scenarios.py", "tests/test_ledger.py"),
+    ("tests/test_windows.py", "tests/test_tally.py", "tests/test_tombstones.py", "tests/test_settle.py")
+    + ("tests/test_pipeline.py",),
+)
+"""Run one after the other, each to its first failure: worlds with a known truth; the units themselves."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Mutation:
+    """What is done wrong, and how."""
+
+    name: str
+    edits: tuple[tuple[str, str, str], ...]
+    """(file of the package, text that stands in it exactly once, what replaces it)."""
+
+
+MUTATIONS = (
+    Mutation(
+        name="a restart resumes at the watermark, not at the earliest open request",
+        edits=(
+            (
+                "pipeline.py",
+                "resume_ms = _minute(min(state.frontier_ms, judged.first_open_ms or state.frontier_ms))",
+                "resume_ms = _minute(state.frontier_ms)",
+            ),
+        ),
+    ),
+    Mutation(
+        name="tombstones stand under the request id only",
+        edits=(
+            (
+                "correlate.py",
+                "marks = {mark(Mark.ID, text) for text in unit.ids}\n",
+                "marks = {mark(Mark.ID, text) for text in unit.ids - unit.extended_ids}\n",
+            ),
+        ),
+    ),
+    Mutation(
+        name="tombstones stand under the access event only",
+        edits=(("correlate.py", "marks = {mark(Mark.ID, text) for text in unit.ids}\n", "marks: set[int] = set()\n"),),
+    ),
+    Mutation(
+        name="tombstones are forgotten as soon as the watermark has passed",
+        edits=(
+            (
+                "pipeline.py",
+                "last = (resume_ms - self._timing.max_request_ms - OVERLAP_MS) // MINUTE_MS - 1",
+                "last = resume_ms // MINUTE_MS",
+            ),
+        ),
+    ),
+    Mutation(
+        name="counts and progress are committed one after the other",
+        edits=(
+            (
+                "pipeline.py",
+                "            self._ledger.commit(commit)\n            self._totals.apply(commit)\n        # From",
+                "            from dataclasses import replace\n"
+                "            self._ledger.commit(replace(commit, progress={}, tallies={}, tombstones={}))\n"
+                "            self._ledger.commit(replace(commit, increments={}, exemplars={}, spans=()))\n"
+                "            self._totals.apply(commit)\n        # From",
+            ),
+        ),
+    ),
+    Mutation(
+        name="the ledger commits in two transactions",
+        edits=(
+            (
+                "ledger/sqlite.py",
+                '            self._db.executemany(\n                "INSERT INTO outbox (created',
+                '            self._db.execute("COMMIT")\n            self._db.execute("BEGIN IMMEDIATE")\n'
+                '            self._db.executemany(\n                "INSERT INTO outbox (created',
+            ),
+        ),
+    ),
+    Mutation(
+        name="a fresh read moves the watermark",
+        edits=(
+            (
+                "windows.py",
+                "state = replace(state, fresh_ms=min(window.end_ms, now_ms), left_ms=left_ms)",
+                "state = replace(state, fresh_ms=min(window.end_ms, now_ms), left_ms=left_ms, "
+                "frontier_ms=max(state.frontier_ms, _floor(min(window.end_ms, now_ms), MINUTE_MS)))",
+            ),
+        ),
+    ),
+    Mutation(
+        name="a request is settled on a generic status",
+        edits=(("settle.py", "    if failure.refinable:\n        return None\n", ""),),
+    ),
+    Mutation(
+        name="tallies are added, not raised",
+        edits=(
+            ("tally.py", "                if count <= before:\n                    continue\n", ""),
+            ("tally.py", "[cell] = count\n", "[cell] = before + count\n"),
+            ("tally.py", "increments.get(key, 0) + count - before", "increments.get(key, 0) + count"),
+        ),
+    ),
+    Mutation(
+        name="a listing begins where the last one ended",
+        edits=(
+            (
+                "windows.py",
+                "window = Window(_floor(state.frontier_ms - timing.max_request_ms, BUCKET_MS), now_ms)",
+                "window = Window(state.fresh_ms + 1, now_ms)",
+            ),
+        ),
+    ),
+    Mutation(
+        name="what the listing that opened a request passed over is not listed again",
+        edits=(("pipeline.py", "if memory.correlator.overlooked(horizon):", "if False:"),),
+    ),
+)
+
+
+def main() -> int:
+    """Try every mutation, or those whose name holds the word given."""
+    parser = argparse.ArgumentParser(prog="python -m tests.mutations", description=__doc__)
+    parser.add_argument("word", nargs="?", default="", help="only mutations whose name holds it")
+    word = parser.parse_args().word
+    survivors = 0
+    for mutation in MUTATIONS:
+        if word not in mutation.name:
+            continue
+        failed = tests_that_notice(mutation)
+        survivors += not failed
+        print("SURVIVED" if not failed else "noticed ", mutation.name, flush=True)  # noqa: T201 told to people
+        for test in failed:
+            print(f"         by {test}", flush=True)  # noqa: T201
+    return 1 if survivors else 0
+
+
+def tests_that_notice(mutation: Mutation) -> list[str]:
+    """The first test of each suite that fails for a mutation."""
+    with tempfile.TemporaryDirectory() as name:
+        copy = Path(name)
+        for needed in NEEDED:
+            if (ROOT / needed).is_dir():
+                shutil.copytree(ROOT / needed, copy / needed, ignore=shutil.ignore_patterns("__pycache__"))
+            else:
+                shutil.copy(ROOT / needed, copy / needed)
+        for file, old, new in mutation.edits:
+            path = copy / "exporter" / file
+            text = path.read_text(encoding="utf-8")
+            if text.count(old) != 1:
+                raise SystemExit(f"{file} does not hold this text once any more; bring the mutation up to date:\n{old}")
+            path.write_text(text.replace(old, new), encoding="utf-8")
+        return [test for suite in SUITES for test in _failed(suite, copy)]
+
+
+def _failed(suite: tuple[str, ...], copy: Path) -> list[str]:
+    command = [sys.executable, "-m", "pytest", "-x", "-q", "-rf", "-m", "not long and not process", "--tb=no", *suite]
+    done = subprocess.run(
+        [*command, "-p", "no:cacheprovider"], cwd=copy, capture_output=True, text=True, timeout=600, check=False
+    )
+    if done.returncode not in {0, 1}:
+        raise SystemExit(f"pytest could not run:\n{done.stdout}{done.stderr}")
+    return [
+        line.split(" - ")[0].removeprefix("FAILED ") for line in done.stdout.splitlines() if line.startswith("FAILED ")
+    ]
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -16,12 +16,12 @@ import structlog
 from exporter import logs
 from exporter.access_log import AccessFormatError
 from exporter.commands.find import find
+from exporter.commands.iam_policy import iam_policy
 from exporter.commands.options import config_file_option, contents, fail, load, load_all_rules, option
 from exporter.config import Config, ConfigError, load_config
 from exporter.daemon import Daemon, WebOptions, heed_signals
 from exporter.excerpt import read_excerpt, render_json, render_text
 from exporter.excerpt.rule_check import RuleReport, check_rules
-from exporter.iam import IamError, is_too_long, policies, policy_json, policy_terraform
 from exporter.ledger import LedgerError
 from exporter.otlp_settings import OtlpError
 from exporter.rules import RulesError, shipped_rules, shipped_text
@@ -92,6 +92,7 @@ def main() -> None:
 
 
 main.add_command(find)
+main.add_command(iam_policy)
 
 
 @main.command()
@@ -162,34 +163,6 @@ def check_config(config_file: str) -> None:
         _load_web(config.web.config_file)
     watches = ", ".join(watch.name for watch in config.watches) or "none"
     click.echo(f"{config_file}: ok; {len(config.watches)} watches: {watches}")
-
-
-@main.command("iam-policy")
-@config_file_option
-@click.option("--format", "output", type=click.Choice(["json", "terraform"]), default="json", show_default=True)
-@click.option("--identity", help="Whose policy: `own`, `profile:NAME` or a role's ARN. Needed for JSON of several.")
-@click.option("--account-id", help="The account that no `role_arn` names; without it ARNs have `*` there.")
-@click.option(
-    "--access-log-groups",
-    "access_groups",
-    multiple=True,
-    help="How the access log groups are called that discovery will find, e.g. 'access/*'. May be given again.",
-)
-def iam_policy(
-    *, config_file: str, output: str, identity: str | None, account_id: str | None, access_groups: tuple[str, ...]
-) -> None:
-    """Print the IAM policy that the configuration needs, with no right beyond it. Asks AWS nothing."""
-    try:
-        found = policies(load(config_file), access_groups=access_groups, account_id=account_id)
-    except IamError as error:
-        fail(str(error))
-    chosen = {name: policy for name, policy in found.items() if identity in (None, name)}
-    if not chosen or (output == "json" and len(chosen) > 1):
-        fail("choose one with --identity:\n" + "\n".join(found))
-    for name, policy in chosen.items():
-        click.echo(policy_json(policy) if output == "json" else policy_terraform(name, policy))
-        if is_too_long(policy):
-            click.echo(f"{name}: too long for a managed policy; make it an inline policy of the role", err=True)
 
 
 @main.command()

@@ -32,8 +32,7 @@ from exporter.planning import Planner, labelling_of, stage_infos
 from exporter.record import Recorder
 from exporter.rules import RulesError, RuleSet, load_rules, shipped_rules
 from exporter.version import VERSION
-from exporter.web import LiveWebConfig, WebServer, build_app, parse_listen_address
-from exporter.web_config import WebConfig
+from exporter.web import LiveWebConfig, WebServer, WebVersion, build_app, parse_listen_address
 
 _log = structlog.get_logger(__name__)
 
@@ -79,7 +78,7 @@ class _Plan:
     rules_text: Sequence[tuple[str, str]]
     rules: RuleSet
     specs: Sequence[WatchSpec]
-    web: WebConfig
+    web: WebVersion
 
 
 class Daemon:
@@ -114,7 +113,7 @@ class Daemon:
             rules_text=rules_text,
             rules=_rules(rules_text),
             specs=self._planner.plan(config, config.watches),
-            web=self._web_config.current(),
+            web=self._web_config.version,
         )
         self._ledger = SqliteLedger(Path(config.state.path))
         self._totals = Totals(
@@ -170,7 +169,7 @@ class Daemon:
     @property
     def serves_tls(self) -> bool:
         """Whether it is to be spoken to over TLS."""
-        return self._plan.web.tls is not None
+        return self._plan.web.config.tls is not None
 
     def start(self) -> None:
         """Serve, poll and send. Raises OSError when the address cannot be had."""
@@ -261,7 +260,7 @@ class Daemon:
                 budget=config.traces.budget.of,
             )
         self._plan = plan
-        self._web_config.take(config.web.config_file, plan.web)
+        self._web_config.take(plan.web)
         self._places.set_accounts(config.accounts)
         self._fleet.apply(plan.specs, rules=plan.rules, recorder=self._recorder)
         self._totals.set_stages(stage_infos(config.watches))

@@ -16,8 +16,7 @@ ROOT = Path(__file__).parent.parent
 NEEDED = ("exporter", "tests", "config", "pyproject.toml")
 SUITES = (
     ("tests/test_protocol.py", "tests/test_scenarios.py", "tests/test_ledger.py"),
-    ("tests/test_windows.py", "tests/test_tally.py", "tests/test_tombstones.py", "tests/test_settle.py")
-    + ("tests/test_pipeline.py",),
+    tuple(f"tests/test_{unit}.py" for unit in ("windows", "tally", "tombstones", "settle", "pipeline")),
 )
 """Run one after the other, each to its first failure: worlds with a known truth; the units themselves."""
 
@@ -36,9 +35,9 @@ MUTATIONS = (
         name="a restart resumes at the watermark, not at the earliest open request",
         edits=(
             (
-                "pipeline.py",
-                "resume_ms = _minute(min(state.frontier_ms, judged.first_open_ms or state.frontier_ms))",
-                "resume_ms = _minute(state.frontier_ms)",
+                "memory.py",
+                "resume_ms = _minute(min(frontier_ms, outcome.judged.first_open_ms or frontier_ms))",
+                "resume_ms = _minute(frontier_ms)",
             ),
         ),
     ),
@@ -60,8 +59,8 @@ MUTATIONS = (
         name="tombstones are forgotten as soon as the watermark has passed",
         edits=(
             (
-                "pipeline.py",
-                "last = (resume_ms - self._timing.max_request_ms - OVERLAP_MS) // MINUTE_MS - 1",
+                "memory.py",
+                "last = (resume_ms - max_request_ms - OVERLAP_MS) // MINUTE_MS - 1",
                 "last = resume_ms // MINUTE_MS",
             ),
         ),
@@ -71,11 +70,11 @@ MUTATIONS = (
         edits=(
             (
                 "pipeline.py",
-                "            self._ledger.commit(commit)\n            self._totals.apply(commit)\n        # From",
-                "            from dataclasses import replace\n"
-                "            self._ledger.commit(replace(commit, progress={}, tallies={}, tombstones={}))\n"
-                "            self._ledger.commit(replace(commit, increments={}, exemplars={}, spans=()))\n"
-                "            self._totals.apply(commit)\n        # From",
+                "            self._ledger.commit(draft.commit)\n",
+                """            from dataclasses import replace
+            self._ledger.commit(replace(draft.commit, progress={}, tallies={}, tombstones={}))
+            self._ledger.commit(replace(draft.commit, increments={}, exemplars={}, spans=()))
+""",
             ),
         ),
     ),
@@ -85,8 +84,10 @@ MUTATIONS = (
             (
                 "ledger/sqlite.py",
                 '            self._db.executemany(\n                "INSERT INTO outbox (created',
-                '            self._db.execute("COMMIT")\n            self._db.execute("BEGIN IMMEDIATE")\n'
-                '            self._db.executemany(\n                "INSERT INTO outbox (created',
+                """            self._db.execute("COMMIT")
+            self._db.execute("BEGIN IMMEDIATE")
+            self._db.executemany(
+                "INSERT INTO outbox (created""",
             ),
         ),
     ),
@@ -96,8 +97,8 @@ MUTATIONS = (
             (
                 "windows.py",
                 "state = replace(state, fresh_ms=min(window.end_ms, now_ms), left_ms=left_ms)",
-                "state = replace(state, fresh_ms=min(window.end_ms, now_ms), left_ms=left_ms, "
-                "frontier_ms=max(state.frontier_ms, _floor(min(window.end_ms, now_ms), MINUTE_MS)))",
+                """fresh_ms = min(window.end_ms, now_ms)
+                state = replace(state, fresh_ms=fresh_ms, left_ms=left_ms, frontier_ms=_floor(fresh_ms, MINUTE_MS))""",
             ),
         ),
     ),
@@ -136,6 +137,8 @@ def main() -> int:
     parser.add_argument("word", nargs="?", default="", help="only mutations whose name holds it")
     word = parser.parse_args().word
     survivors = 0
+    if broken := tests_that_notice(Mutation(name="nothing", edits=())):
+        raise SystemExit(f"the tests fail without any mutation: {broken}")
     for mutation in MUTATIONS:
         if word not in mutation.name:
             continue
@@ -166,7 +169,7 @@ def tests_that_notice(mutation: Mutation) -> list[str]:
 
 
 def _failed(suite: tuple[str, ...], copy: Path) -> list[str]:
-    command = [sys.executable, "-m", "pytest", "-x", "-q", "-rf", "-m", "not long and not process", "--tb=no", *suite]
+    command = [sys.executable, "-m", "pytest", "-x", "-rf", "-m", "not long and not process", "--tb=no", *suite]
     done = subprocess.run(
         [*command, "-p", "no:cacheprovider"], cwd=copy, capture_output=True, text=True, timeout=600, check=False
     )

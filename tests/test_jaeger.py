@@ -1,6 +1,6 @@
 """The demo's traces in a real Jaeger, read back through its API: the right trees, order, durations and tags.
 
-Jaeger is not installed here: its binary is the one that `JAEGER` names, or `jaeger-all-in-one` on PATH or in Go's bin.
+And from a real Prometheus to them: the exemplars it stores lead to traces that are there. Jaeger is not installed here: its binary is the one that `JAEGER` names, or `jaeger-all-in-one` on PATH or in Go's bin.
 """
 
 import json
@@ -18,6 +18,7 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import pytest
+import yaml
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 from opentelemetry.proto.common.v1.common_pb2 import AnyValue, KeyValue
 from opentelemetry.proto.resource.v1.resource_pb2 import Resource
@@ -95,6 +96,9 @@ class Jaeger:
             return False
         return True
 
+    def of_the_demo(self):
+        return [trace for stage in STAGES for trace in self.traces(stage.api_name)]
+
     def traces(self, service, **parameters):
         return [
             Trace(data) for data in self.get("/api/traces", service=service, limit=5000, lookback="2h", **parameters)
@@ -144,20 +148,26 @@ def jaeger(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def shown(jaeger, tmp_path_factory):
+def demo(jaeger, tmp_path_factory):
+    """The demo, running; where its metrics are."""
+    (port,) = free_ports(1)
+    environ = {**os.environ, "OTEL_EXPORTER_OTLP_ENDPOINT": jaeger.otlp}
+    command = [sys.executable, "-m", "exporter", "demo", "--web.listen-address", f"127.0.0.1:{port}"]
+    with running(command, environ, tmp_path_factory.mktemp("demo") / "demo.log"):
+        yield f"127.0.0.1:{port}"
+
+
+@pytest.fixture(scope="module")
+def shown(jaeger, demo):
     """Every trace that Jaeger has of the demo, once it has one of every cause."""
     expected = {outcome.cause for outcome in outcomes() if outcome.cause is not None}
-    log = tmp_path_factory.mktemp("demo") / "demo.log"
-    environ = {**os.environ, "OTEL_EXPORTER_OTLP_ENDPOINT": jaeger.otlp}
-    command = [sys.executable, "-m", "exporter", "demo", "--web.listen-address", "127.0.0.1:0"]
-    with running(command, environ, log):
 
-        def all_causes():
-            traces = [trace for stage in STAGES for trace in jaeger.traces(stage.api_name)]
-            missing = expected - {root.tags["apigateway.cause"] for trace in traces for root in trace.roots}
-            return traces if not missing else None
+    def all_causes():
+        traces = jaeger.of_the_demo()
+        missing = expected - {root.tags["apigateway.cause"] for trace in traces for root in trace.roots}
+        return traces if not missing else None
 
-        return until(all_causes, "a trace of every cause")
+    return until(all_causes, "a trace of every cause")
 
 
 def test_a_request_is_one_trace_with_its_phases_beneath_it_in_order(shown):
@@ -253,3 +263,39 @@ def test_a_failure_hangs_on_its_callers_span(jaeger, shown):
     assert above.name == "checkout"
     assert [span.id for span in trace.children_of(above)] == [root.id]
     assert not any(span.warnings for span in trace.spans)
+
+
+def test_exemplars_in_prometheus_lead_to_traces_in_jaeger(jaeger, demo, shown, tmp_path):
+    """A real Prometheus with exemplar storage; what it holds is what the counters said when it scraped."""
+    prometheus = shutil.which("prometheus")
+    if prometheus is None:
+        pytest.fail("there is no `prometheus` on PATH")
+    scrape = {"job_name": "apigateway", "scrape_interval": "1s", "static_configs": [{"targets": [demo]}]}
+    file = tmp_path / "prometheus.yml"
+    file.write_text(yaml.safe_dump({"scrape_configs": [scrape]}))
+    (port,) = free_ports(1)
+    command = [
+        *(prometheus, f"--config.file={file}", f"--storage.tsdb.path={tmp_path / 'data'}"),
+        *(f"--web.listen-address=127.0.0.1:{port}", "--enable-feature=exemplar-storage"),
+    ]
+
+    def exemplars():
+        now = time.time()
+        query = {"query": "aws_apigateway_failed_requests_total", "start": now - 3600, "end": now}
+        url = f"http://127.0.0.1:{port}/api/v1/query_exemplars?{urllib.parse.urlencode(query)}"
+        try:
+            with urllib.request.urlopen(url, timeout=10) as answer:
+                return json.load(answer)["data"]
+        except OSError:
+            return []
+
+    with running(command, dict(os.environ), tmp_path / "prometheus.log"):
+        held = until(lambda: (found := exemplars()) and len(found) > 20 and found, "exemplars of twenty series")
+        traces = {trace.id.zfill(32): trace for trace in jaeger.of_the_demo()}
+
+    for series in held:
+        for exemplar in series["exemplars"]:
+            root = traces[exemplar["labels"]["trace_id"]].roots[0]
+            assert root.id.zfill(16) == exemplar["labels"]["span_id"]
+            assert root.tags["apigateway.cause"] == series["seriesLabels"]["cause"]
+            assert root.start_us / 1e6 == pytest.approx(exemplar["timestamp"], abs=0.01), "the request's own time"

@@ -256,7 +256,7 @@ def prometheus_config(name: str, exporter_ports: tuple[int, int], alertmanager_p
 
 
 @pytest.fixture(scope="module")
-def evening(tmp_path_factory):
+def servers(tmp_path_factory):
     prometheus = program("prometheus", package="prometheus")
     alertmanager = program("prometheus-alertmanager", "alertmanager", package="prometheus-alertmanager")
     directory = tmp_path_factory.mktemp("pager")
@@ -271,7 +271,6 @@ def evening(tmp_path_factory):
     with ExitStack() as stack:
         stack.callback(pager.close)
         stack.callback(exporter.stop)
-        exporter.start()
         listen = f"--web.listen-address=127.0.0.1:{alertmanager_port}"
         flags = ("--config.file=alertmanager.yml", "--storage.path=alertmanager", "--cluster.listen-address=", listen)
         stack.enter_context(running(directory, "alertmanager", alertmanager, *flags))
@@ -282,6 +281,14 @@ def evening(tmp_path_factory):
             flags = (f"--config.file={name}.yml", f"--storage.tsdb.path={name}", listen)
             stack.enter_context(running(directory, name, prometheus, *flags))
         yield Evening(exporter, pager, ports)
+
+
+@pytest.fixture
+def evening(servers):
+    """The servers with the exporter running at its own address, whatever the story before did to it."""
+    servers.exporter.start()
+    yield servers
+    servers.exporter.stop()
 
 
 # -------------------------------------------------------------------------------------------------------------- stories
@@ -325,8 +332,6 @@ def test_a_timeout_counted_while_the_exporter_moves_to_another_address_pages(eve
     evening.exporter.start(moved=True)
     evening.exporter.count(api)
     evening.both_page(api)
-    evening.exporter.stop()
-    evening.exporter.start()
 
 
 def test_while_the_exporter_cannot_be_scraped_nothing_resolves(evening):

@@ -1,6 +1,7 @@
 """What failures add to counters, exemplars and the outbox: every one is counted, traces are bounded and say so."""
 
 import gzip
+import random
 from collections import Counter
 
 import pytest
@@ -12,6 +13,7 @@ from exporter.record import Recorder
 from exporter.settle import SettleReason, Unit
 from exporter.spans import SpanOptions
 from tests.otlp_receiver import decode_spans
+from tests.worlds import START_MS, Life, MemorySource, live, make_world, scratch
 
 T = 1_700_000_040_000
 """A minute's beginning."""
@@ -161,3 +163,61 @@ def test_more_than_a_hundred_failures_in_a_callers_trace_get_traces_of_their_own
     assert all(span.links[0].trace_id == joined[0].trace_id for span in spans if span not in joined)
     exemplars = {exemplar for lot in lots for exemplar in lot.exemplars.values()}
     assert {(each.trace_id, each.span_id) for each in exemplars} <= {(span.trace_id, span.span_id) for span in spans}
+
+
+def lives_in(world, seed):
+    """The spans of a watch that polls often, of one that polls seldom, and of one that dies again and again."""
+    for step_ms, crash in ((20_000, 0.0), (90_000, 0.0), (20_000, 0.3)):
+        with scratch() as directory:
+            life = Life(MemorySource(world=world), directory, spans=True)
+            live(life, random.Random(seed), until_ms=START_MS + 1_500_000, step_ms=step_ms, crash=crash)
+            rows = life.ledger.outbox_head(1 << 30)
+            life.ledger.close()
+        yield [span for row in rows for span in decode_spans(gzip.decompress(row.body))]
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_what_a_span_says_does_not_depend_on_which_poll_saw_its_request(seed):
+    world = make_world(random.Random(seed), count=60)
+
+    often, seldom, dying = (sorted(map(repr, spans)) for spans in lives_in(world, seed))
+
+    assert often == seldom == dying
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_a_request_whose_lines_came_in_two_batches_is_one_trace(seed):
+    """Lines that come after the cause was proven are missing on it; what it is and why it failed is the same."""
+    world = make_world(random.Random(seed), count=60, two_batches=1.0)
+
+    roots = [[span for span in spans if span.kind == "SERVER"] for spans in lives_in(world, seed)]
+
+    often, seldom, dying = (
+        Counter((root.trace_id, root.span_id, root.attributes["apigateway.cause"]) for root in each) for each in roots
+    )
+    assert often == seldom == dying
+    assert len(often) == often.total() == sum(world.failures().values())
+
+
+def test_what_is_sampled_away_is_counted_in_a_metric_and_nothing_points_to_it():
+    world = make_world(random.Random(7), count=400, span_ms=120_000)
+    with scratch() as directory:
+        life = Life(MemorySource(world=world), directory, spans=True, budget=1)
+        live(life, random.Random(7), until_ms=START_MS + 900_000)
+        rows, series, counted_failures = life.ledger.outbox_head(1 << 30), list(life.ledger.series()), life.failures()
+        life.ledger.close()
+    spans = [span for row in rows for span in decode_spans(gzip.decompress(row.body))]
+    roots = {(span.trace_id, span.span_id) for span in spans if span.kind == "SERVER"}
+    sampled = [
+        sample
+        for family in life.self_metrics.registry.collect()
+        for sample in family.samples
+        if sample.name == "aws_apigateway_exporter_spans_sampled_total"
+    ]
+
+    assert counted_failures == world.failures()
+    assert len(roots) + sum(sample.value for sample in sampled) == sum(world.failures().values())
+    assert {sample.labels["reason"] for sample in sampled} == {"over_budget"}
+    exemplars = [row.exemplar for row in series if row.exemplar is not None]
+    assert exemplars
+    assert {(exemplar.trace_id, exemplar.span_id) for exemplar in exemplars} <= roots

@@ -26,7 +26,6 @@ from prometheus_client.parser import text_string_to_metric_families
 from exporter.access_log import access_parser
 from exporter.audit import Audit
 from exporter.config import load_config
-from exporter.daemon import watch_specs
 from exporter.ledger import LedgerError
 from exporter.ledger.sqlite import SqliteLedger
 from exporter.metrics.self_metrics import SelfMetrics
@@ -35,6 +34,7 @@ from exporter.model import Api, LogGroup
 from exporter.otlp import Delivered, Refused, Retry
 from exporter.outbox import Outbox
 from exporter.pipeline import Watch, WatchGroup, WatchSpec
+from exporter.planning import Planner
 from exporter.reading import Labelling
 from exporter.record import Recorder
 from exporter.rules import shipped_rules
@@ -625,7 +625,7 @@ def test_15_six_hours_of_downtime(lives):
     swept = [
         window.end_ms
         for group, window in life.source.windows
-        if group == ACCESS and MINUTE_MS < window.end_ms - window.start_ms and window.end_ms < START_MS + 5 * HOUR_MS
+        if group == ACCESS and window.end_ms - window.start_ms > MINUTE_MS and window.end_ms < START_MS + 5 * HOUR_MS
     ]
     assert swept == sorted(swept), "in order"
     assert_exact(world, life)
@@ -976,7 +976,8 @@ watches:
 
 
 def test_26_two_watches_of_one_group(ledger):
-    specs = watch_specs(load_config("exporter.yaml", text=TWO_STAGES))
+    config = load_config("exporter.yaml", text=TWO_STAGES)
+    specs = Planner().plan(config, config.watches)
     assert len(specs) == 1, "one group is read once, by one cursor"
     world = World()
     rng = random.Random(26)

@@ -332,6 +332,7 @@ class Life:
         poll_interval_ms: int = 20_000,
         initial_lookback_ms: int = 900_000,
         spans: bool | SpanOptions = False,
+        budget: int = 1_000_000,
         open_ledger: Callable[[Path], SqliteLedger] = SqliteLedger,
     ) -> None:
         self.source = source
@@ -350,6 +351,7 @@ class Life:
             initial_lookback_ms=initial_lookback_ms,
         )
         self._span_options = SpanOptions() if spans is True else spans or None
+        self._budget = budget
         self._open_ledger = open_ledger
         self.restarts = -1
         self.born()
@@ -373,6 +375,7 @@ class Life:
                 admit=self.totals.admit,
                 labelling=Labelling(),
                 span_options=self._span_options,
+                budget=lambda _status, _cause: self._budget,
             ),
             ticks=lambda: self.source.now / 1000,
             stopping=lambda: False,

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from exporter import execution_log
 from exporter.envelope import split
-from exporter.model import AccessGlance, AccessRecord, Api, Failure, LogEvent, RequestTimeline
+from exporter.model import GATEWAY_ERRORS, AccessGlance, AccessRecord, Api, Failure, LogEvent, RequestTimeline
 from exporter.settle import Unit
 
 FIRST_FAILED_STATUS = 400
@@ -60,10 +60,16 @@ class Query:
         return (self.stage is None or glance.stage in {None, self.stage}) and self.words in event.message
 
     def is_named_by(self, event: LogEvent) -> bool:
-        """Whether an execution line tells, by one of the ids or the message, of a request that is looked for."""
+        """Whether an execution line tells, by an id, the message or how it ended, of a request that is looked for."""
+        request_id, text = split(event.message)
         if self.ids:
-            return self._has_id(event.message, split(event.message)[0], None)
-        return self.words in event.message
+            return self._has_id(event.message, request_id, None)
+        if self.words:
+            return self.words in event.message
+        status = execution_log.completed_status(text)
+        if status is None:
+            return self.cause is not None and text.startswith(GATEWAY_ERRORS)
+        return status in self.statuses if self.statuses else status >= FIRST_FAILED_STATUS
 
     def is_met_by(self, unit: Unit, timeline: RequestTimeline, failure: Failure | None) -> bool:
         """Whether a request, described and judged, is one that is looked for."""

@@ -142,10 +142,9 @@ class Search:
             *(line for text, line in named.items() if text not in known),
         ]
         leads.sort(key=lambda line: line.event.at_ms, reverse=True)
-        told_of = {text for line in executions if (text := request_id_of(line)) is not None}
         found: list[Found] = []
         for begin in range(0, len(leads), _CHUNK):
-            found += self._judged(desk, judge, leads[begin : begin + _CHUNK], told_of, whole=whole)
+            found += self._judged(desk, judge, leads[begin : begin + _CHUNK], executions, whole=whole)
             if len(found) > limit:
                 break
         return found
@@ -155,30 +154,48 @@ class Search:
         desk: Desk,
         judge: "_Judge",
         leads: Sequence[AccessLine | ExecutionLine],
-        told_of: set[str],
+        executions: Sequence[ExecutionLine],
         *,
         whole: bool,
     ) -> list[Found]:
-        """Judge requests by their access lines where that is enough, else by all of their lines."""
-        accesses = [line for line in leads if isinstance(line, AccessLine)]
-        unsure = [
-            line
-            for line in leads
-            if whole or isinstance(line, ExecutionLine) or request_id_of(line) in told_of or judge.is_unsure_of(line)
-        ]
-        can_read = bool(desk.execution_groups)
-        executions = desk.execution_lines_of(unsure) if can_read and unsure else []
-        read = {line.event.event_id for line in unsure}
+        """Judge requests by the lines at hand (`executions` may be of others) where these prove it, else by all."""
+        if not desk.execution_groups:
+            return self._met(judge, leads, ())
+        unsure: list[AccessLine | ExecutionLine] = []
+        found: list[Found] = []
+        lines_of = defaultdict(list)
+        for line in executions:
+            lines_of[request_id_of(line)].append(line)
+        for lead in leads:
+            if isinstance(lead, ExecutionLine):
+                unsure.append(lead)  # one line does not tell how its request ended
+                continue
+            matches = self._met(judge, [lead], lines_of[request_id_of(lead)], complete=False)
+            if not judge.is_sure_of(lead, lines_of[request_id_of(lead)]) or (matches and whole):
+                unsure.append(lead)
+            else:
+                found += matches
+        return found + (self._met(judge, unsure, desk.execution_lines_of(unsure)) if unsure else [])
+
+    def _met(
+        self,
+        judge: "_Judge",
+        leads: Iterable[AccessLine | ExecutionLine],
+        executions: Sequence[ExecutionLine],
+        *,
+        complete: bool = True,
+    ) -> list[Found]:
+        """The requests of these lines that are what is looked for."""
         found = []
+        accesses = [line for line in leads if isinstance(line, AccessLine)]
         for units in _joined(accesses, executions):
             for unit in units:
                 timeline, failure = judge.judge(unit)
-                complete = not can_read or unit.access is None or unit.access.event.event_id in read
-                match = Found(
-                    unit=unit, timeline=timeline, failure=failure, reused_id=len(units) > 1, complete=complete
-                )
                 if self._query.is_met_by(unit, timeline, failure):
-                    found.append(match)
+                    reused = len(units) > 1
+                    found.append(
+                        Found(unit=unit, timeline=timeline, failure=failure, reused_id=reused, complete=complete)
+                    )
         return found
 
     def _completed(self, match: Found) -> list[Found]:
@@ -186,7 +203,7 @@ class Search:
         access = match.unit.access
         for desk, judge in zip(self._desks, self._judges, strict=True):
             if access is not None and access.group in desk.access_groups:
-                found = self._judged(desk, judge, [access], set(), whole=True)
+                found = self._met(judge, [access], desk.execution_lines_of([access]))
                 return [other for other in found if other.unit.access == access] or [match]
         return [match]
 
@@ -207,11 +224,11 @@ class _Judge:
         timeline = self._describer.describe(unit)
         return timeline, self._rules.classify(timeline)
 
-    def is_unsure_of(self, line: AccessLine) -> bool:
-        """Whether execution lines could tell more of a request than its access line."""
-        (unit,) = units_of({line.event.event_id: line}, {})
-        failure = self.judge(unit)[1]
-        return failure is None or failure.refinable
+    def is_sure_of(self, access: AccessLine, executions: Sequence[ExecutionLine]) -> bool:
+        """Whether further execution lines could tell no more of a request."""
+        units = units_of({access.event.event_id: access}, {line.event.event_id: line for line in executions})
+        failure = self.judge(next(unit for unit in units if unit.access is not None))[1]
+        return failure is not None and not failure.refinable
 
 
 def _joined(accesses: Iterable[AccessLine], executions: Iterable[ExecutionLine]) -> list[list[Unit]]:

@@ -6,7 +6,7 @@ sockets with their deadlines, `live` keeps the web configuration file in force.
 
 from exporter.web.app import Metrics, NotReady, WatchStatus, build_app
 from exporter.web.connection import Patience
-from exporter.web.live import LiveWebConfig
+from exporter.web.live import LiveWebConfig, WebVersion
 from exporter.web.negotiation import accepts_gzip, gzipped, wants_openmetrics
 from exporter.web.server import WebServer, parse_listen_address
 
@@ -17,6 +17,7 @@ __all__ = [
     "Patience",
     "WatchStatus",
     "WebServer",
+    "WebVersion",
     "accepts_gzip",
     "build_app",
     "gzipped",

@@ -8,6 +8,7 @@ import threading
 import time
 from collections.abc import Callable, Iterable
 from pathlib import Path
+from typing import NamedTuple
 
 import structlog
 
@@ -22,63 +23,82 @@ _LOOK_S = 1.0
 Stamp = tuple[tuple[int, int, int] | None, ...]
 
 
+class WebVersion(NamedTuple):
+    """A web configuration as it was read at some moment."""
+
+    path: str | None
+    config: WebConfig
+    stamp: Stamp
+    """Of the files it was made of."""
+
+
 class LiveWebConfig:
     """What the web server enforces now. Safe to share between threads."""
 
     def __init__(self, path: str | None, *, clock: Callable[[], float] = time.monotonic) -> None:
         """`path` None: there is no file, nothing is enforced. `clock` gives seconds. Raises ConfigError."""
-        self._path = path
         self._clock = clock
         self._lock = threading.Lock()
-        self._config = WebConfig() if path is None else load_web_config(path)
-        self._stamp = _stamp_of(self._config.files)
+        self._version = _load(path)
         self._looked_at = clock()
         self._complaint: str | None = None
+        self._told_of_http2 = False
         self._tell()
+
+    @property
+    def version(self) -> WebVersion:
+        """What is in force, as it was last read."""
+        return self._version
 
     def current(self) -> WebConfig:
         """The configuration in force, after a look at its files if the last one is a second ago."""
-        if self._path is not None and self._clock() - self._looked_at >= _LOOK_S:
+        if self._version.path is not None and self._clock() - self._looked_at >= _LOOK_S:
             with self._lock:
                 self._looked_at = self._clock()
-                self._look(self._path)
-        return self._config
+                self._look()
+        return self._version.config
 
-    def read(self, path: str | None) -> WebConfig:
+    def read(self, path: str | None) -> WebVersion:
         """What `path` says now, without taking it over. Raises ConfigError, also if only a restart could do that."""
-        config = WebConfig() if path is None else load_web_config(path)
-        if (config.tls is None) != (self._config.tls is None):
+        version = _load(path)
+        if (version.config.tls is None) != (self._version.config.tls is None):
             text = "TLS cannot be switched on or off while running; restart the exporter"
             raise ConfigError(path or "web configuration", [Mistake(0, ("tls_server_config",), text)])
-        return config
+        return version
 
-    def take(self, path: str | None, config: WebConfig) -> None:
+    def take(self, version: WebVersion) -> None:
         """Put in force what `read` gave."""
         with self._lock:
-            self._path, self._config, self._stamp = path, config, _stamp_of(config.files)
+            self._version = version
             self._complaint = None
         self._tell()
 
-    def _look(self, path: str) -> None:
-        stamp = _stamp_of(self._config.files)
-        if stamp == self._stamp and self._complaint is None:
+    def _look(self) -> None:
+        known = self._version
+        stamp = _stamp_of(known.config.files)
+        if stamp == known.stamp and self._complaint is None:
             return
         try:
-            config = self.read(path)
+            version = self.read(known.path)
         except ConfigError as error:
             if str(error) != self._complaint:
                 self._complaint = str(error)
                 _log.error("web configuration cannot be used; the one in force stays", mistakes=self._complaint)
             return
-        # The stamp is from before reading: a file that changed meanwhile is read again.
-        self._stamp = stamp if config.files == self._config.files else _stamp_of(config.files)
-        self._config = config
+        # The stamp from before reading: a file that changed meanwhile is read again.
+        self._version = version._replace(stamp=stamp) if version.config.files == known.config.files else version
         self._complaint = None
-        _log.info("web configuration read anew", file=path)
+        _log.info("web configuration read anew", file=known.path)
 
     def _tell(self) -> None:
-        if self._config.asks_for_http2:
-            _log.info("the web configuration asks for http2; HTTP/1.1 is what this server speaks", file=self._path)
+        if self._version.config.asks_for_http2 and not self._told_of_http2:
+            self._told_of_http2 = True
+            _log.info("the web configuration asks for http2; HTTP/1.1 is spoken here", file=self._version.path)
+
+
+def _load(path: str | None) -> WebVersion:
+    config = WebConfig() if path is None else load_web_config(path)
+    return WebVersion(path, config, _stamp_of(config.files))
 
 
 def _stamp_of(files: Iterable[Path]) -> Stamp:

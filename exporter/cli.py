@@ -18,6 +18,7 @@ from exporter.access_log import AccessFormatError
 from exporter.commands.find import find
 from exporter.commands.iam_policy import iam_policy
 from exporter.commands.options import config_file_option, contents, fail, load, load_all_rules, option
+from exporter.commands.replay import replay
 from exporter.config import Config, ConfigError, load_config
 from exporter.daemon import Daemon, WebOptions, heed_signals
 from exporter.excerpt import read_excerpt, render_json, render_text
@@ -92,6 +93,7 @@ def main() -> None:
 
 
 main.add_command(find)
+main.add_command(replay)
 main.add_command(iam_policy)
 
 

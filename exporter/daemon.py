@@ -18,9 +18,10 @@ from apscheduler.executors.pool import ThreadPoolExecutor
 from apscheduler.schedulers.background import BackgroundScheduler
 
 from exporter.access_log import AccessFormatError
-from exporter.config import Config, ConfigError, ListenAddress, masked_yaml
+from exporter.config import Config, ConfigError, ListenAddress, Watch, masked_yaml
 from exporter.config.document import Mistake
 from exporter.delivery import Delivery, span_options
+from exporter.discovery import Discovered
 from exporter.fleet import Fleet
 from exporter.ledger.sqlite import SqliteLedger
 from exporter.metrics.self_metrics import SelfMetrics
@@ -31,8 +32,9 @@ from exporter.places import Places
 from exporter.planning import Planner, labelling_of, stage_infos
 from exporter.record import Recorder
 from exporter.rules import RulesError, RuleSet, load_rules, shipped_rules
+from exporter.scouting import Scout
 from exporter.version import VERSION
-from exporter.web import LiveWebConfig, WebServer, WebVersion, build_app, parse_listen_address
+from exporter.web import LiveWebConfig, NotReady, WebServer, WebVersion, build_app, parse_listen_address
 
 _log = structlog.get_logger(__name__)
 
@@ -145,12 +147,14 @@ class Daemon:
             scheduler=self._scheduler,
             stop=self._stop,
         )
+        self._scout = Scout(self._places, self._stop, self._take_discovered)
         self._web = WebServer(
             build_app(
                 product=self._totals,
                 own=self._metrics,
                 alive=lambda: self._scheduler.running and self._web.is_alive,
-                not_ready=self._fleet.not_ready,
+                not_ready=self._not_ready,
+                troubles=self._fleet.troubles,
                 watches=self._fleet.statuses,
                 config=lambda: masked_yaml(self._plan.config),
                 reload=self.reload if web.enable_lifecycle else None,
@@ -197,6 +201,7 @@ class Daemon:
         ended = threading.Thread(target=self._scheduler.shutdown, name="shutdown", daemon=True)
         ended.start()
         ended.join(timeout=STOP_GRACE_SECONDS / 2)
+        self._scout.close()
         self._delivery.stop(deadline - 2)
         self._web.stop()
         self._places.close()
@@ -245,7 +250,7 @@ class Daemon:
             rules=old.rules if rules_text == old.rules_text else _rules(rules_text),
             web=self._web_config.read(config.web.config_file),
             # Last: a plan that is not put in force must not be remembered.
-            specs=self._planner.plan(config, config.watches),
+            specs=self._planner.plan(config, self._all_watches(config)),
         )
 
     def _put_in_force(self, plan: _Plan) -> None:
@@ -262,10 +267,53 @@ class Daemon:
         self._plan = plan
         self._web_config.take(plan.web)
         self._places.set_accounts(config.accounts)
-        self._fleet.apply(plan.specs, rules=plan.rules, recorder=self._recorder)
-        self._totals.set_stages(stage_infos(config.watches))
+        self._scout.set_config(config)
+        self._set_watches(plan)
         self._metrics.config_last_reload_successful.set(1)
         self._metrics.config_last_reload_success_timestamp.set_to_current_time()
+
+    # ------------------------------------------------------------------------------------------------------ discovery
+
+    def _take_discovered(self, found: Discovered) -> None:
+        """Watch what was found, from now on."""
+        with self._reloading:
+            plan = replace(
+                self._plan, specs=self._planner.plan(self._plan.config, self._all_watches(self._plan.config))
+            )
+            if plan.specs != self._plan.specs:
+                _log.info("watches changed by discovery", watches=len(plan.specs), found=len(found.watches))
+            self._plan = plan
+            self._set_watches(plan)
+
+    def _all_watches(self, config: Config) -> Sequence[Watch]:
+        """Those configured and those found; configured ones first, so that they win in shared groups."""
+        found = self._scout.found if config.discover is not None else None
+        return config.watches if found is None else (*config.watches, *found.watches)
+
+    def _set_watches(self, plan: _Plan) -> None:
+        found = self._scout.found
+        self._fleet.apply(plan.specs, rules=plan.rules, recorder=self._recorder)
+        by_hand = stage_infos(plan.config.watches)
+        if found is None:
+            self._totals.set_stages(by_hand)
+            self._metrics.set_discovered(stages={}, findings=[], succeeded_at_ms=None)
+            return
+        names = [watch.name for watch in plan.config.watches]
+        known = [
+            replace(found.configured[name], api=info.api) if name in found.configured else info
+            for name, info in zip(names, by_hand, strict=True)
+        ]
+        self._totals.set_stages([*known, *found.stages])
+        self._metrics.set_discovered(
+            stages=found.stage_counts,
+            findings=[finding.labels for finding in found.findings],
+            succeeded_at_ms=found.succeeded_at_ms,
+        )
+
+    def _not_ready(self) -> Sequence[NotReady]:
+        if self._scout.is_first_look:
+            return [NotReady("discovery", "the accounts were not looked at yet"), *self._fleet.not_ready()]
+        return self._fleet.not_ready()
 
     def _with_options(self, config: Config) -> Config:
         """The configuration with what the command line says instead."""

@@ -158,7 +158,15 @@ class Fleet:
             if outcome.outcome not in {"ok", "left_out", "stopped"}
         ]
         # One broken watch must not take the others' metrics off a Service: all of them must be down.
-        return down if len(down) == len(runners) else []
+        return down if down and len(down) == len(runners) else []
+
+    def troubles(self) -> Sequence[NotReady]:
+        """Every watch that is not read in full, by name and reason: the exporter is ready all the same."""
+        return [
+            NotReady(runner.spec.name, runner.outcome.message or runner.outcome.outcome)
+            for runner in self._runners
+            if runner.outcome is not None and runner.outcome.outcome not in {"ok", "stopped"}
+        ]
 
     def statuses(self) -> Sequence[WatchStatus]:
         """Every watch as the landing page shows it."""

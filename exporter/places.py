@@ -9,6 +9,8 @@ import time
 from collections.abc import Sequence
 from functools import partial
 
+import boto3
+
 from exporter.config import Account
 from exporter.metrics.self_metrics import SelfMetrics
 from exporter.sources.budget import CallBudget
@@ -26,15 +28,14 @@ class Places:
         self._stop = stop
         self._accounts = {account.name: account for account in accounts}
         self._sources: dict[tuple[str, str], CloudWatchSource] = {}
+        self._budgets: dict[tuple[str, str], CallBudget] = {}
 
     def set_accounts(self, accounts: Sequence[Account]) -> None:
         """Reach accounts as `accounts` says from now on."""
         new = {account.name: account for account in accounts}
-        self._sources = {
-            place: source
-            for place, source in self._sources.items()
-            if place[0] in new and _reached_alike(self._accounts[place[0]], new[place[0]])
-        }
+        same = {name for name in new if name in self._accounts and _reached_alike(self._accounts[name], new[name])}
+        self._sources = {place: source for place, source in self._sources.items() if place[0] in same}
+        self._budgets = {place: budget for place, budget in self._budgets.items() if place[0] in same}
         # Watches of an account that is gone may still be ending.
         self._accounts |= new
 
@@ -42,16 +43,26 @@ class Places:
         """The source of a place, made when first asked for; it connects when first used."""
         place = (account, region)
         if place not in self._sources:
-            known = self._accounts[account]
-            access = _access(known)
-            budget = CallBudget(known.calls_per_second, clock=time.monotonic, wait=self._stop.wait)
+            access = _access(self._accounts[account])
             self._sources[place] = CloudWatchSource(
                 lambda: logs_client(open_session(access, region), max_connections=_MOST_CONNECTIONS),
-                budget=budget,
-                on_call=partial(self._count, account, region),
+                budget=self.budget(account, region),
+                on_call=partial(self.count, account, region),
                 wait=self._stop.wait,
             )
         return self._sources[place]
+
+    def budget(self, account: str, region: str) -> CallBudget:
+        """The call budget of a place, shared by everything that reads logs there."""
+        place = (account, region)
+        if place not in self._budgets:
+            rate = self._accounts[account].calls_per_second
+            self._budgets[place] = CallBudget(rate, clock=time.monotonic, wait=self._stop.wait)
+        return self._budgets[place]
+
+    def session(self, account: str, region: str) -> boto3.Session:
+        """A session by which the account is reached."""
+        return open_session(_access(self._accounts[account]), region)
 
     def rate(self, account: str) -> float:
         """The calls a second that are allowed in each region of an account."""
@@ -62,7 +73,8 @@ class Places:
         for source in self._sources.values():
             source.close()
 
-    def _count(self, account: str, region: str, operation: str, code: str, response_bytes: int) -> None:
+    def count(self, account: str, region: str, operation: str, code: str, response_bytes: int) -> None:
+        """Tell the metrics of a call to AWS."""
         self._metrics.aws_requests.labels(account, region, operation, code).inc()
         self._metrics.aws_response_bytes.labels(account, region).inc(response_bytes)
         if "hrottl" in code or code in {"LimitExceededException", "TooManyRequestsException"}:

@@ -43,6 +43,9 @@ def at_error(step: ExecutionStep) -> bool:
     return step.step in AT_ERROR and not step.text.startswith(ONLY_AT_INFO)
 
 
+ALWAYS_LOGGED = {"requestId", "extendedRequestId", "status"}
+
+
 def surely_at_error(step: ExecutionStep) -> bool:
     return at_error(step) and not step.text.startswith(UNSURE_AT_ERROR)
 
@@ -98,7 +101,7 @@ def least_variables(cause: str, line: dict[str, object]) -> tuple[str, ...] | No
     timeline = read(keys)
     assert timeline is not None
     assert timeline.access is not None
-    return tuple(sorted(timeline.access.fields.keys() - {"requestId", "extendedRequestId"}))
+    return tuple(sorted(timeline.access.fields.keys() - ALWAYS_LOGGED))
 
 
 def access_lines(test: RuleTest) -> Iterator[dict[str, object]]:
@@ -112,7 +115,7 @@ def access_lines(test: RuleTest) -> Iterator[dict[str, object]]:
             with suppress(ValueError):  # API Gateway writes lines that are not JSON, too
                 yield json.loads(text)
         _, found, reason = text.partition(") Execution failed due to configuration error: ")
-        if found and reason.strip() and "Authorizer" not in test.lines and "authorizer" not in test.lines:
+        if found and reason.strip() and "authorizer" not in test.lines.lower():
             yield {
                 "requestId": "17cb49b2-c061-11e9-9f0b-0f2d2e2b3c4d",
                 "status": "500",

@@ -45,7 +45,8 @@ MISTAKES = {
     "budget_negative": "3: traces.budget.causes.throttled: must be at least 0",
     "budget_of_no_status": "4: traces.budget.statuses.6xx: this is not a status; write `4xx`, `5xx`, `404` or a range like `500-504`",
     "cause_malformed": "3: failures.ignore_causes[0]: `Timed Out` is not the name of a cause; write one like `invalid_api_key`",
-    "discover": "1: discover: discovery is not available in this version; list the stages under `watches`",
+    "discover_nowhere": "1: discover: it does not say where to look; give the account `regions: [eu-west-1]`, or set AWS_REGION",
+    "discover_too_rarely": "2: discover.refresh: a new stage's first failures could be missed; write at most `initial_lookback`, `15m`",
     "duplicate_key": "5: poll_interval: the key is given twice, first on line 3; keep one of the two",
     "duration_base_60": '3: initial_lookback: YAML reads `12:30:00` as a number to base 60; write `"12:30:00"` if text is meant; as a duration write `12h30m`',
     "duration_too_short": "3: poll_interval: `500ms` is too short; write at least `1s`",
@@ -161,7 +162,7 @@ watches:
   - {name: c, account: test}
   - {name: c, account: prod, execution_log: {group: c}, fetch: failures}
 traces: {endpoint: $NOT/${NOT}}
-discover: {rest: true}
+discover: {rest: yes}
 """.replace("$NOT/${NOT}", '"${NOT}"')
     ) == [
         "2: poll_interval: `30` has no unit; write `30s` if seconds are meant",
@@ -175,7 +176,7 @@ discover: {rest: true}
         "12: watches[3].fetch: `failures` is not available in this version; write `all`",
         "12: watches[3].name: `watches[2]` has the same name; give each its own",
         "13: traces.endpoint: the environment variable NOT is not set; set it or write `${NOT:-default}`",
-        "14: discover: discovery is not available in this version; list the stages under `watches`",
+        "14: discover.rest: YAML reads `yes` as true; write `true`, or `\"yes\"` if text is meant",
     ]
 
 

@@ -1,6 +1,7 @@
 """The demo's traces in a real Jaeger, read back through its API: the right trees, order, durations and tags.
 
-And from a real Prometheus to them: the exemplars it stores lead to traces that are there. Jaeger is not installed here: its binary is the one that `JAEGER` names, or `jaeger-all-in-one` on PATH or in Go's bin.
+And from a real Prometheus to them: the exemplars it stores lead to traces that are there. Jaeger is not installed
+here: its binary is the one that `JAEGER` names, or `jaeger-all-in-one` on PATH or in Go's bin.
 """
 
 import json

@@ -48,7 +48,10 @@ def resolve(
         initial_lookback_ms=file.initial_lookback_ms,
         state=file.state.model_copy(update={"path": str(directory / file.state.path)}),
         web=file.web.model_copy(update={"config_file": file.web.config_file and str(directory / file.web.config_file)}),
-        accounts=tuple(_with_regions(account, watches) for account in resolver.accounts.values()),
+        accounts=tuple(
+            _with_regions(account, watches, resolver.environ_region if file.discover is not None else None)
+            for account in resolver.accounts.values()
+        ),
         watches=watches,
         discover=file.discover,
         failures=file.failures,
@@ -56,17 +59,35 @@ def resolve(
         rules=tuple(str(directory / path) for path in file.rules),
         traces=file.traces,
     )
-    findings = [*_not_in_this_version(file, standing), *_list_findings(file, standing), *resolver.findings]
+    findings = [
+        *_not_in_this_version(file, standing),
+        *_list_findings(file, standing),
+        *_discovery_findings(file, config),
+        *resolver.findings,
+    ]
     return config, findings
 
 
 def _not_in_this_version(file: File, standing: Standing) -> Iterator[Finding]:
     """What the file can say and the program cannot do yet. Delete a line here when its feature is built."""
-    if file.discover is not None:
-        yield ("discover",), "discovery is not available in this version; list the stages under `watches`"
     for index, watch in zip(standing.watches, file.watches, strict=True):
         if watch.fetch == "failures":
             yield ("watches", index, "fetch"), "`failures` is not available in this version; write `all`"
+
+
+def _discovery_findings(file: File, config: Config) -> Iterator[Finding]:
+    if file.discover is None:
+        return
+    for index, account in enumerate(config.accounts):
+        if not account.regions:
+            where: Path = ("accounts", index) if file.accounts else ("discover",)
+            yield where, "it does not say where to look; give the account `regions: [eu-west-1]`, or set AWS_REGION"
+    if file.discover.refresh_ms > file.initial_lookback_ms:
+        yield (
+            ("discover", "refresh"),
+            "a new stage's first failures could be missed; write at most `initial_lookback`, "
+             f"`{format_duration(file.initial_lookback_ms)}`",
+        )
 
 
 def _list_findings(file: File, standing: Standing) -> Iterator[Finding]:
@@ -101,7 +122,7 @@ class _Resolver:
             self.accounts = {DEFAULT_ACCOUNT: Account(name=DEFAULT_ACCOUNT)}
         self._file = file
         self._standing = standing
-        self._environ_region = environ.get("AWS_REGION") or environ.get("AWS_DEFAULT_REGION") or None
+        self.environ_region = environ.get("AWS_REGION") or environ.get("AWS_DEFAULT_REGION") or None
 
     def watches(self) -> Iterator[Watch]:
         for index, keys in zip(self._standing.watches, self._file.watches, strict=True):
@@ -174,10 +195,10 @@ class _Resolver:
         if regions:
             self._found(("watches", index), f"it does not say which region it is in; add `region:` with one of {names}")
             return None
-        if self._environ_region is None:
+        if self.environ_region is None:
             text = "it does not say which region it is in; add `region: eu-west-1` or the like, or set AWS_REGION"
             self._found(("watches", index), text)
-        return self._environ_region
+        return self.environ_region
 
     def _found(self, path: Path, text: str) -> None:
         self.findings.append((path, text))
@@ -197,8 +218,10 @@ def _api(keys: WatchKeys, account: Account, region: str) -> Api:
     )
 
 
-def _with_regions(account: Account, watches: Sequence[Watch]) -> Account:
+def _with_regions(account: Account, watches: Sequence[Watch], else_in: str | None) -> Account:
     regions = account.regions or tuple(
         dict.fromkeys(watch.region for watch in watches if watch.account == account.name)
     )
+    if not regions and else_in is not None:
+        regions = (else_in,)
     return account.model_copy(update={"regions": regions})

@@ -155,7 +155,7 @@ class Selection(Section):
 
 
 class Discover(Section):
-    """Finding the stages to watch (not available in this version)."""
+    """Finding the stages to watch: REST, HTTP and WebSocket APIs of each account and region."""
 
     rest: Flag = True
     """Whether to look for REST APIs."""
@@ -166,7 +166,7 @@ class Discover(Section):
     include: Selection = Field(default={}, validate_default=True)
     exclude: Selection = Field(default={}, validate_default=True)
     refresh_ms: Annotated[Duration, at_least("1m")] = Field(default="10m", validate_default=True, alias="refresh")
-    """How often to look again."""
+    """How often to look again; at most `initial_lookback`."""
 
 
 class Failures(Section):

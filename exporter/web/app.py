@@ -58,6 +58,7 @@ def build_app(
     reload: Callable[[], str | None] | None,
     version: str,
     telemetry_path: str = "/metrics",
+    troubles: Callable[[], Sequence[NotReady]] = list,
 ) -> Starlette:
     """The routes. The callables are asked in worker threads, at each request; they must answer at once.
 
@@ -85,8 +86,8 @@ def build_app(
         return PlainTextResponse("Healthy.\n") if alive() else PlainTextResponse("The scheduler has stopped.\n", 503)
 
     def ready(_: Request) -> Response:
-        missing = [f"{' '.join(name.split())}: {' '.join(reason.split())}\n" for name, reason in not_ready()]
-        return PlainTextResponse("".join(missing), 503) if missing else PlainTextResponse("Ready.\n")
+        missing = _lines(not_ready())
+        return PlainTextResponse(missing, 503) if missing else PlainTextResponse("Ready.\n" + _lines(troubles()))
 
     def reload_now(_: Request) -> Response:
         if reload is None:
@@ -151,3 +152,7 @@ th, td {{ text-align: left; padding: .2em 1.5em .2em 0; border-bottom: 1px solid
 </body>
 </html>
 """
+
+
+def _lines(found: Sequence[NotReady]) -> str:
+    return "".join(f"{' '.join(name.split())}: {' '.join(reason.split())}\n" for name, reason in found)

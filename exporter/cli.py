@@ -14,21 +14,20 @@ import click
 import structlog
 
 from exporter import logs
-from exporter.access_log import AccessFormatError
+from exporter.commands.check_config import check_config
+from exporter.commands.classify import classify
 from exporter.commands.find import find
 from exporter.commands.iam_policy import iam_policy
-from exporter.commands.options import config_file_option, contents, fail, load, load_all_rules, option
+from exporter.commands.options import config_file_option, fail, load, option
 from exporter.commands.replay import replay
+from exporter.commands.test_rules import test_rules
 from exporter.config import Config, ConfigError, load_config
 from exporter.daemon import Daemon, WebOptions, heed_signals
-from exporter.excerpt import read_excerpt, render_json, render_text
-from exporter.excerpt.rule_check import RuleReport, check_rules
 from exporter.ledger import LedgerError
 from exporter.otlp_settings import OtlpError
-from exporter.rules import RulesError, shipped_rules, shipped_text
+from exporter.rules import RulesError
 from exporter.sources.demo import DemoCloud, DemoUnavailable, demo_config_text, demo_environ
 from exporter.version import VERSION
-from exporter.web_config import load_web_config
 
 _log = structlog.get_logger(__name__)
 
@@ -92,9 +91,8 @@ def main() -> None:
     """Tell why Amazon API Gateway requests fail: counters for Prometheus, traces over OpenTelemetry."""
 
 
-main.add_command(find)
-main.add_command(replay)
-main.add_command(iam_policy)
+for _command in (check_config, classify, test_rules, find, replay, iam_policy):
+    main.add_command(_command)
 
 
 @main.command()
@@ -155,81 +153,6 @@ def demo(
         fail(str(error))
 
 
-@main.command("check-config")
-@config_file_option
-def check_config(config_file: str) -> None:
-    """Check the configuration and its rules as `run` would read them; say every mistake with its line."""
-    config = load(config_file)
-    load_all_rules(config.rules)
-    if config.web.config_file is not None:
-        _load_web(config.web.config_file)
-    watches = ", ".join(watch.name for watch in config.watches) or "none"
-    click.echo(f"{config_file}: ok; {len(config.watches)} watches: {watches}")
-
-
-@main.command()
-@click.option("--format", "output", type=click.Choice(["text", "json"]), default="text", show_default=True)
-@click.option(
-    "--access-format",
-    default="auto",
-    show_default=True,
-    help="How access lines are written: auto, json, clf, csv, xml, or the stage's own $context format.",
-)
-@click.option("--rules", "rules", type=click.Path(exists=True, dir_okay=False), multiple=True, help="Own rules.")
-@click.argument("files", type=click.Path(exists=True, dir_okay=False, allow_dash=True), nargs=-1)
-def classify(output: str, access_format: str, rules: tuple[str, ...], files: tuple[str, ...]) -> None:
-    """Say of every request in log text why it failed.
-
-    FILES (or standard input) hold raw access and execution lines, JSON lines of events, or the JSON of
-    `aws logs filter-log-events`.
-    """
-    rule_set = load_all_rules(rules)
-    text = "\n".join(contents(name) for name in files or ("-",))
-    try:
-        excerpt = read_excerpt(text, access_format=access_format)
-    except AccessFormatError as error:
-        fail(f"--access-format: {error}")
-    render = render_json if output == "json" else render_text
-    for timeline in excerpt.requests:
-        click.echo(render(timeline, rule_set.classify(timeline)))
-    if excerpt.unreadable:
-        click.echo(f"{excerpt.unreadable} lines are none of API Gateway's, or could not be read", err=True)
-
-
-@main.command("test-rules")
-@click.argument("files", type=click.Path(exists=True, dir_okay=False), nargs=-1)
-def test_rules(files: tuple[str, ...]) -> None:
-    """Run the tests that stand beside the rules: those of FILES, or the shipped ones.
-
-    Also names rules that no test proves, and rules that others in front of them shadow. Exit code 1 if any test fails
-    or a rule is unproven.
-    """
-    good = True
-    try:
-        if not files:
-            good = _tell_rules("shipped rules", check_rules(shipped_text(), source="rules.yaml"))
-        for name in files:
-            text = Path(name).read_text(encoding="utf-8")
-            good = _tell_rules(name, check_rules(text, source=name, extends=shipped_rules())) and good
-    except (RulesError, AccessFormatError, UnicodeDecodeError) as error:
-        fail(str(error))
-    if not good:
-        raise SystemExit(1)
-
-
-def _tell_rules(name: str, report: RuleReport) -> bool:
-    for result in report.results:
-        if result.problem is not None:
-            click.echo(f"{name}: rule `{result.test.rule}`, test `{result.test.name}`: {result.problem}")
-    for rule in report.unproven:
-        click.echo(f"{name}: rule `{rule}`: no test of it proves that it ever matches; give it one that it decides")
-    for rule, front in report.shadowed.items():
-        click.echo(f"{name}: rule `{rule}` never decides: rule `{front}` stands in front of it and takes its requests")
-    failed = sum(result.problem is not None for result in report.results)
-    click.echo(f"{name}: {len(report.results) - failed} passed, {failed} failed")
-    return report.is_good
-
-
 def _serve(
     config: Config,
     web: WebOptions,
@@ -283,10 +206,3 @@ Set OTEL_EXPORTER_OTLP_ENDPOINT (for example http://127.0.0.1:4318) before start
 Ctrl-C ends it.
 """
     )
-
-
-def _load_web(path: str) -> None:
-    try:
-        load_web_config(path)
-    except ConfigError as error:
-        fail(str(error))

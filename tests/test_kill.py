@@ -105,6 +105,7 @@ def storm(directory: Path, seed: int, *, requests: int, kills: int, longest_life
             assert exporter.counts() == _truth(world), exporter.said()
             process.send_signal(signal.SIGTERM)
             assert process.wait(timeout=20) == 0
+            arrivals.watch(0.5)
     assert_every_failure_is_one_span(world, arrivals)
     delays = sorted(arrivals.delays(world, start_ms))
     print(f"\nend of request to span, {len(delays)} requests of ordinary delivery: ", end="")  # noqa: T201 for people

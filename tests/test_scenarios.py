@@ -16,7 +16,6 @@ import tracemalloc
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
-from types import SimpleNamespace
 
 import boto3
 import pytest
@@ -172,8 +171,10 @@ def own(life: Life, name: str, **labels: str) -> float:
 class OverHttp:
     """The real source by real boto3, reading a fake that shows a world; one simulated clock for all."""
 
-    def __init__(self, fake: FakeCloudWatch, world: World, rate: float = 1_000.0) -> None:
+    def __init__(self, fake: FakeCloudWatch, world: World, *, rate: float = 1_000.0, wall_ms: int = 0) -> None:
         self.now = START_MS
+        self.wall_ms = wall_ms
+        """How far the clock on our wall is ahead."""
         self.fake = fake
         fake.clock = fake.world.clock = fake.sts._clock = lambda: self.now / 1000
         for name in (ACCESS.name, EXECUTION.name):
@@ -192,7 +193,7 @@ class OverHttp:
             budget=CallBudget(rate, clock=lambda: self.now / 1000, wait=self._wait),
             on_call=lambda *_: None,
             wait=self._wait,
-            clock=lambda: self.now / 1000,
+            clock=lambda: (self.now + self.wall_ms) / 1000,
             ticks=lambda: self.now / 1000,
             jitter=random.Random(1),
         )
@@ -596,14 +597,12 @@ def test_14_first_start_on_a_group_that_holds_weeks(lives):
     world = World()
     for days in range(1, 14):
         for _ in range(20):
-            happen(World(), "timeout", -days * 24 * HOUR_MS).access_line()
-            request = happen(world, "timeout", -days * 24 * HOUR_MS)
+            happen(world, "timeout", -days * 24 * HOUR_MS)
     old = len(world.requests)
     for minutes in range(1, 14):
         happen(world, "lambda_error", -minutes * MINUTE_MS)
     life = lives(world)
     pass_time(life, 900_000)
-    assert request.cause == "integration_timeout"
     recent = replace(world, requests=world.requests[old:])
     assert_exact(recent, life)
     first_ms = min(window.start_ms for _, window in life.source.windows)
@@ -685,7 +684,6 @@ def test_17_one_request_id_a_thousand_times_and_five_hundred_placeholders(lives)
         outcome = ("timeout", "permission", "lambda_error")[number % 3]
         happen(world, outcome, number * 300, request_id="11111111-1f6a-4c80-8d1a-000000000000")
     for number in range(500):
-        request = happen(World(), "permission", number * 600)
         happen(
             world,
             "permission",
@@ -694,7 +692,6 @@ def test_17_one_request_id_a_thousand_times_and_five_hundred_placeholders(lives)
             extended_id=f"placeholder{number}=",
             logged_request_id=PLACEHOLDER,
             method="POST",
-            duration_ms=request.duration_ms,
         )
     life = lives(world, spans=True)
     pass_time(life, 1_600_000, step_ms=100_000)
@@ -786,12 +783,10 @@ def test_19_an_event_two_hours_ahead_and_clocks_that_are_off(lives, skew_ms):
 
 def test_19_our_clock_steps_back_and_ahead_during_a_run(lives, over_http):
     world = small_world()
-    source = over_http(world)
-    wall = SimpleNamespace(ms=0)
-    source.real._clock = lambda: (source.now + wall.ms) / 1000
+    source = over_http(world, wall_ms=300_000)
     life = lives(source=source)
     for step_ms in (-300_000, 300_000, -3_600_000):
-        wall.ms += step_ms
+        source.wall_ms += step_ms
         assert set(poll_for(life, 300_000, step_ms=50_000)) == {"ok"}
     assert set(poll_for(life, 500_000, step_ms=50_000)) == {"ok"}
     assert_exact(world, life)

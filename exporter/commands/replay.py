@@ -41,7 +41,7 @@ from exporter.version import VERSION
     "--access-format",
     default="auto",
     show_default=True,
-    help="How access lines are written, where no configuration says it: auto, json, clf, csv, xml, or a $context format.",
+    help="How access lines are written, unless a configuration says it: auto, json, clf, csv, xml, or $context text.",
 )
 @click.option(
     "--group-map",
@@ -58,9 +58,7 @@ from exporter.version import VERSION
     show_default=True,
     help="How to print the metrics.",
 )
-@click.option(
-    "--otlp", is_flag=True, help="Send a trace of each failure, as the configuration or OTEL_… variables say."
-)
+@click.option("--otlp", is_flag=True, help="Send a trace of each failure, as configuration or OTEL_… variables say.")
 @click.option("--spans", type=click.Path(dir_okay=False), help="Write the traces to this file, in OTLP's JSON lines.")
 @click.option("--rules", "rules", type=click.Path(exists=True, dir_okay=False), multiple=True, help="Own rules.")
 @click.argument("files", type=click.Path(path_type=Path), nargs=-1, required=True)
@@ -118,9 +116,9 @@ def _lines(files: tuple[Path, ...], group_map: tuple[str, ...], parser: AccessPa
         mapped.append((pattern, group))
     found: list[RecordedLine] = []
     for path in files_of(files):
-        group = next((group for pattern, group in mapped if fnmatch(str(path), pattern)), None)
+        named = next((group for pattern, group in mapped if fnmatch(str(path), pattern)), None)
         lines = read_lines(path, parser)
-        found += lines if group is None else (replace(line, group=group) for line in lines)
+        found += lines if named is None else (replace(line, group=named) for line in lines)
     return found
 
 

@@ -90,7 +90,7 @@ def _only_group(name: str | None, kind: str, known: Iterable[WatchGroup]) -> Log
     groups = [item.group for item in known if item.kind == kind]
     if len(groups) != 1:
         raise ReplayError(
-            f"the configuration has {len(groups)} log groups of {kind} lines; say with --group-map which one a file is of"
+            f"the configuration has {len(groups)} log groups of {kind} lines; say by --group-map which one a file is of"
         )
     return groups[0]
 

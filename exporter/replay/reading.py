@@ -71,7 +71,7 @@ _JSON = json.JSONDecoder()
 
 
 def files_of(paths: Sequence[Path]) -> list[Path]:
-    """All files of `paths`, those in directories in order of their names. Raises `ReplayError` for what is not there."""
+    """All files of `paths`, those in directories in order of their names. Raises `ReplayError` if there is none."""
     found: list[Path] = []
     for path in paths:
         if path.is_dir():

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from exporter import execution_log
+from exporter.identity import Identity, marks_of
 from exporter.model import AccessGlance, Failure, LogEvent, LogGroup, RequestTimeline
 from exporter.settle import (
     TRAILERS,
@@ -95,7 +96,7 @@ class Correlator:
         classify: Classify,
         max_open: int = 50_000,
     ) -> None:
-        self._tombstones = tombstones
+        self._identity = Identity(tombstones, has_access=has_access)
         self._has_access = has_access
         self._has_execution = has_execution
         self._describe = describe
@@ -110,10 +111,6 @@ class Correlator:
         self._unproven: dict[str, int] = {}
         """Ids of failures settled without an execution line, with the time of their last line."""
         self._late_evidence = 0
-        self._joins_by_request_id: bool | None = None
-        """Whether access lines carry real request ids (None: no access line was seen yet). Where they do not,
-        execution lines cannot be told from those of counted requests, and are never counted on their own."""
-        self._access_logs_extended_ids = False
 
     @property
     def open_ids(self) -> Mapping[str, object]:
@@ -123,24 +120,20 @@ class Correlator:
     @property
     def knows_access_ids(self) -> bool:
         """Whether an access line has told which ids access lines carry."""
-        return self._joins_by_request_id is not None
+        return self._identity.knows_access_ids
 
     # ------------------------------------------------------------------------------------------------------- intake
 
     def take_access(self, group: LogGroup, event: LogEvent, glance: AccessGlance) -> None:
         """Look at an access line. It is kept if it failed, or if it shares an id with what is open."""
-        request_id = glance.request_id
-        if not self._joins_by_request_id and request_id not in PLACEHOLDER_REQUEST_IDS:
-            self._joins_by_request_id = request_id is not None
-        if glance.extended_request_id is not None:
-            self._access_logs_extended_ids = True
-        if not is_failed(glance) and request_id not in self._open and glance.extended_request_id not in self._open:
-            return
-        if self._settled(Mark.ACCESS, event.event_id) or event.event_id in self._absorbed:
-            return
+        self._identity.learn(glance)
         ids = joinable_ids(glance)
+        if not is_failed(glance) and not any(text in self._open for text in ids):
+            return
+        if self._identity.is_settled(Mark.ACCESS, event.event_id) or event.event_id in self._absorbed:
+            return
         line = AccessLine(group, event, glance)
-        if not any(text in self._open for text in ids) and self._absorbs(ids, event):
+        if not any(text in self._open for text in ids) and self._identity.absorbs(ids, event.at_ms):
             self._absorbed[event.event_id] = line
             return
         request = self._request(ids or [event.event_id])
@@ -210,7 +203,7 @@ class Correlator:
     def _suspect(self, request_id: str, lines: Iterable[ExecutionLine]) -> None:
         for segment in segments_of(lines):
             extended = next((line.text[len(_LINK) :].strip() for line in segment if line.text.startswith(_LINK)), None)
-            if self._known(request_id, extended):
+            if self._identity.knows(request_id, extended):
                 self._note_evidence(request_id, segment)
                 continue
             request = self._request([request_id] if extended is None else [request_id, extended])
@@ -249,34 +242,6 @@ class Correlator:
                     self._add(request, _line(group, event))
         return request
 
-    # ----------------------------------------------------------------------------------------------------- identity
-
-    def _settled(self, kind: Mark, text: str) -> bool:
-        wanted = mark(kind, text)
-        return any(wanted in stones for stones in self._tombstones.values())
-
-    def _known(self, request_id: str, extended: str | None) -> bool:
-        """Whether execution lines with these ids belong to a failure that is settled."""
-        if extended is not None and self._settled(Mark.ID, extended):
-            return True
-        if not self._settled(Mark.ID, request_id):
-            return False
-        if extended is None or not self._settled(Mark.LINKED, request_id):
-            return True
-        # The extended id is another one, so it is another request. Only where access lines say theirs, can we be sure
-        # that it was not counted; elsewhere a new request under a used id has an access line of its own to open it.
-        by_access = self._has_access and not self._settled(Mark.UNCLAIMED, request_id)
-        return by_access and not self._access_logs_extended_ids
-
-    def _absorbs(self, ids: Sequence[str], event: LogEvent) -> bool:
-        """Whether a failure was counted without its access line, and this is it."""
-        minute = event.at_ms // MINUTE_MS
-        return any(
-            self._settled(Mark.UNCLAIMED, f"{text} {near}") and not self._settled(Mark.CLAIMED, text)
-            for text in ids
-            for near in (minute - 1, minute, minute + 1)
-        )
-
     def _note_evidence(self, request_id: str, segment: Sequence[ExecutionLine]) -> None:
         if request_id in self._unproven and any(not execution_log.is_routine(line.text) for line in segment):
             del self._unproven[request_id]
@@ -291,7 +256,7 @@ class Correlator:
         units = [unit for request in self._requests() for unit in self._units(request)]
         units = self._claimed(units, horizon)
         for unit in units:
-            if unit.failure is None or not self._countable(unit):
+            if unit.failure is None or not self._identity.is_countable(unit):
                 continue
             reason = settle_reason(unit, horizon)
             if reason is None:
@@ -311,7 +276,7 @@ class Correlator:
         for item in settled:
             unit = item.unit
             group = unit.access.group if unit.access is not None else unit.execution[0].group
-            marks.setdefault((group, unit.last_ms // MINUTE_MS), set()).update(self._marks(unit))
+            marks.setdefault((group, unit.last_ms // MINUTE_MS), set()).update(marks_of(unit))
         for line in self._absorbed.values():
             found = {mark(Mark.ACCESS, line.event.event_id)}
             found.update(mark(Mark.CLAIMED, text) for text in joinable_ids(line.glance))
@@ -336,7 +301,7 @@ class Correlator:
             unit.access is None
             and (self._has_access or not unit.terminal)
             and (unit.last_ms < horizon.state.frontier_ms or settle_reason(unit, horizon) is not None)
-            and self._countable(unit)
+            and self._identity.is_countable(unit)
             for request in found
             if any(self._open.get(text) is request for text in request.ids)
             for unit in self._units(request)
@@ -345,7 +310,7 @@ class Correlator:
     def settle(self, judged: Judged, horizon: Horizon) -> None:
         """Make `judged` final, after it was committed: settled lines go, their marks stay."""
         for (group, minute), marks in judged.marks.items():
-            self._tombstones[group].add(minute, marks)
+            self._identity.add(group, minute, marks)
         for line in judged.absorbed:
             self._absorbed.pop(line.event.event_id, None)
         for item in judged.settled:
@@ -360,10 +325,10 @@ class Correlator:
         old_ms = horizon.state.reached_ms - horizon.timing.max_request_ms
         for request in list(self._requests()):
             for unit in self._units(request):
-                if self._is_known(unit):  # its tombstone must not go before its lines do
+                if self._identity.knows_unit(unit):  # its tombstone must not go before its lines do
                     self._remove(unit)
             units = self._units(request)
-            if not any(unit.failure is not None and self._countable(unit) for unit in units) and all(
+            if not any(unit.failure is not None and self._identity.is_countable(unit) for unit in units) and all(
                 unit.terminal or unit.last_ms < old_ms for unit in units
             ):
                 self._forget(request)
@@ -380,25 +345,10 @@ class Correlator:
 
     def _final(self, unit: Unit, failure: Failure, reason: SettleReason) -> Settled:
         shared = any(
-            self._settled(Mark.ID, text) or (text in self._open and len(self._units(self._open[text])) > 1)
+            self._identity.is_settled(Mark.ID, text) or (text in self._open and len(self._units(self._open[text])) > 1)
             for text in unit.ids - unit.extended_ids
         )
         return Settled(unit=unit, failure=failure, reason=reason, reused_id=shared)
-
-    def _countable(self, unit: Unit) -> bool:
-        """Whether a failure may be counted: by its access line, else only where that can count nothing twice."""
-        if unit.access is not None:
-            return True
-        if self._has_access and self._joins_by_request_id is False and not unit.extended_ids:
-            return False
-        return not self._is_known(unit)
-
-    def _is_known(self, unit: Unit) -> bool:
-        """Whether execution lines without an access line belong to a failure that is settled."""
-        if unit.access is not None:
-            return False
-        extended = next(iter(unit.extended_ids), None)
-        return any(self._known(text, extended) for text in unit.ids - unit.extended_ids)
 
     def _claimed(self, units: list[Unit], horizon: Horizon) -> list[Unit]:
         """Let execution-only failures that are complete take the placeholder access lines they belong to."""
@@ -432,18 +382,6 @@ class Correlator:
         unit.timeline = self._describe(unit)
         unit.failure = self._classify(unit.timeline)
         return unit
-
-    def _marks(self, unit: Unit) -> set[int]:
-        marks = {mark(Mark.ID, text) for text in unit.ids}
-        if unit.extended_ids:
-            marks |= {mark(Mark.LINKED, text) for text in unit.ids - unit.extended_ids}
-        if unit.access is not None:
-            marks.add(mark(Mark.ACCESS, unit.access.event.event_id))
-        else:
-            minute = unit.first_ms // MINUTE_MS
-            marks |= {mark(Mark.UNCLAIMED, text) for text in unit.ids}
-            marks |= {mark(Mark.UNCLAIMED, f"{text} {minute}") for text in unit.ids}
-        return marks
 
     def _remove(self, unit: Unit) -> None:
         for text in [*unit.ids, *([unit.access.event.event_id] if unit.access is not None else [])]:

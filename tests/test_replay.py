@@ -202,9 +202,7 @@ def access_line(**more: str) -> str:
     return json.dumps({"requestId": "17cb49b2-1061-45dc-8c6b-2e2e2e2e2e2e", "status": "504"} | more)
 
 
-@pytest.mark.parametrize(
-    "time", [{"requestTimeEpoch": "1760000000000"}, {"requestTime": "09/Oct/2025:08:53:20 +0000"}]
-)
+@pytest.mark.parametrize("time", [{"requestTimeEpoch": "1760000000000"}, {"requestTime": "09/Oct/2025:08:53:20 +0000"}])
 def test_an_access_line_without_a_time_has_that_of_its_request(time, tmp_path):
     path = tmp_path / "access.log"
     path.write_text(access_line(**time) + "\n" + access_line(**time))
@@ -237,7 +235,12 @@ def test_lines_that_nothing_dates_are_refused_with_what_to_do(tmp_path):
         (b"", "no log line"),
         (b"\x1f\x8b\x08\x00broken", "not a whole gzip file"),
         (b"Dear Sir or Madam,\nwe regret\n", "no log line"),
-        (access_line(requestTimeEpoch="1760000000000").encode() + b"\n" + access_line(requestTimeEpoch="1000000000000").encode(), "days apart"),
+        (
+            access_line(requestTimeEpoch="1760000000000").encode()
+            + b"\n"
+            + access_line(requestTimeEpoch="1000000000000").encode(),
+            "days apart",
+        ),
     ],
     ids=["empty", "torn", "prose", "years apart"],
 )

@@ -101,6 +101,8 @@ def find(
     )
     if not (query.ids or query.statuses or query.message or query.cause):
         fail("nothing to look for; give --request-id, --extended-request-id, --headers, --status, --message or --cause")
+    if message is not None and not query.words:
+        fail("--message: give at least one whole word, without quotes")
     config = load(config_file)
     rule_set = load_all_rules([*config.rules, *rules])
     _check_cause(cause, rule_set)

@@ -83,11 +83,9 @@ def _discovery_findings(file: File, config: Config) -> Iterator[Finding]:
             where: Path = ("accounts", index) if file.accounts else ("discover",)
             yield where, "it does not say where to look; give the account `regions: [eu-west-1]`, or set AWS_REGION"
     if file.discover.refresh_ms > file.initial_lookback_ms:
-        yield (
-            ("discover", "refresh"),
-            "a new stage's first failures could be missed; write at most `initial_lookback`, "
-             f"`{format_duration(file.initial_lookback_ms)}`",
-        )
+        most = format_duration(file.initial_lookback_ms)
+        text = f"a new stage's first failures could be missed; write at most `initial_lookback`, `{most}`"
+        yield ("discover", "refresh"), text
 
 
 def _list_findings(file: File, standing: Standing) -> Iterator[Finding]:

@@ -4,6 +4,8 @@ The service filters by text and only roughly (`patterns`); what counts is decide
 no I/O, no clock.
 """
 
+import re
+import string
 from dataclasses import dataclass
 
 from exporter import execution_log
@@ -12,8 +14,10 @@ from exporter.model import GATEWAY_ERRORS, AccessGlance, AccessRecord, Api, Fail
 from exporter.settle import Unit
 
 FIRST_FAILED_STATUS = 400
-_WRITTEN_OTHERWISE = frozenset("\"'\\<>&")
-"""Characters that JSON or XML escape, or CSV doubles."""
+_WRITTEN_ALIKE = re.compile(r"""[^\x00-\x1f\x7f-\U0010ffff"'\\<>&]+""")
+"""Without characters that JSON or XML escape, or CSV doubles."""
+_WORD = "_" + string.ascii_letters + string.digits
+_PARTS_WORDS = frozenset("\"'\\<>&")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -41,12 +45,13 @@ class Query:
 
     @property
     def words(self) -> str:
-        """The longest part of the message that every format writes alike: no quotes, backslashes, line ends in it."""
-        runs, run = [""], ""
-        for char in self.message or "":
-            run = run + char if char.isascii() and char.isprintable() and char not in _WRITTEN_OTHERWISE else ""
-            runs.append(run)
-        return max(runs, key=len).strip()
+        """The longest part of the message, in whole words, that every format writes alike."""
+        message = self.message or ""
+        runs = (
+            _whole_words(run[0], before=message[: run.start()][-1:], after=message[run.end() :][:1])
+            for run in _WRITTEN_ALIKE.finditer(message)
+        )
+        return max(runs, key=len, default="")
 
     def may_be(self, event: LogEvent, glance: AccessGlance) -> bool:
         """Whether an access line, by a look, may be of a request that is looked for."""
@@ -107,6 +112,15 @@ def has_failed(glance: AccessGlance) -> bool:
     """Whether an access line, by a look, tells of a failure."""
     failed = glance.status is not None and glance.status >= FIRST_FAILED_STATUS
     return failed or glance.response_type is not None or glance.gateway_error
+
+
+def _whole_words(text: str, *, before: str, after: str) -> str:
+    """Drop the part of a word at either end that goes on behind a letter, or behind what is escaped by one (`\\n`)."""
+    if before and before not in _PARTS_WORDS:
+        text = text.lstrip(_WORD)
+    if after and after not in _PARTS_WORDS:
+        text = text.rstrip(_WORD)
+    return text.strip()
 
 
 def folded(text: str) -> str:

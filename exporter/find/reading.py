@@ -62,7 +62,7 @@ class Desk:
     def execution_lines(self, query: Query, window: Window) -> list[ExecutionLine]:
         """Execution lines that name requests looked for."""
         found: dict[str, ExecutionLine] = {}
-        for pattern in execution_patterns(query, alone=not self._parsers):
+        for pattern in execution_patterns(query, alone=not self.access_groups):
             for line in self._executions(window, pattern, query.is_named_by):
                 found[line.event.event_id] = line
         return list(found.values())

@@ -10,6 +10,7 @@ import threading
 from collections import Counter, OrderedDict
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 from exporter import metrics
 from exporter.correlate import Settled
@@ -29,6 +30,13 @@ Wants = Callable[[int | None, str], bool]
 Budget = Callable[[int | None, str], int]
 
 
+class Told(NamedTuple):
+    """A failure that counts, and the trace that is made of it, if any."""
+
+    settled: Settled
+    trace_id: str | None
+
+
 @dataclass(kw_only=True, slots=True)
 class Recorded:
     """What the failures of one slice add."""
@@ -38,6 +46,8 @@ class Recorded:
     spans: tuple[SpanBatch, ...] = ()
     not_told: Counter[tuple[str, str]] = field(default_factory=Counter)
     """Failures without a trace, by cause and reason: `over_budget` or `no_budget`."""
+    told: list[Told] = field(default_factory=list)
+    """The failures themselves."""
     crowds: Counter[Hashable] = field(default_factory=Counter)
     """Failures by what they were counted under to bound their traces."""
 
@@ -53,16 +63,19 @@ class Recorder:
         labelling: Labelling,
         span_options: SpanOptions | None,
         budget: Budget = lambda _status, _cause: sys.maxsize,
+        show: Callable[[Sequence[Told]], None] = lambda _: None,
     ) -> None:
         """Failures are counted if `wants(status, cause)`; `span_options` None: no spans are made.
 
         `budget(status, cause)`: how many failures of one stage, cause and minute become traces before they are sampled.
+        `show` is handed every failure that counts, once it is durable.
         """
         self._wants = wants
         self._admit = admit
         self._labelling = labelling
         self._span_options = span_options
         self._budget = budget
+        self._show = show
         self._crowds = _Crowds()
 
     def record(self, settled: Sequence[Settled]) -> Recorded:
@@ -84,17 +97,21 @@ class Recorder:
             )
             for key in keys:
                 recorded.increments[key] = recorded.increments.get(key, 0) + 1
+            trace_id = None
             if self._span_options is not None and (told := self._tell(item, self._span_options, recorded)) is not None:
                 exemplar, failed = told
+                trace_id = exemplar.trace_id
                 spans.append(failed)
                 for key in keys:
                     recorded.exemplars[key] = exemplar
+            recorded.told.append(Told(item, trace_id))
         recorded.spans = pack(spans)
         return recorded
 
     def keep(self, recorded: Recorded) -> None:
-        """Note that `recorded` is committed: from now on its failures count against budgets."""
+        """Note that `recorded` is committed: from now on its failures count against budgets, and may be shown."""
         self._crowds.add(recorded.crowds)
+        self._show(recorded.told)
 
     def _tell(self, item: Settled, options: SpanOptions, recorded: Recorded) -> tuple[Exemplar, FailureSpans] | None:
         """Make the trace of a failure, unless it is sampled away."""

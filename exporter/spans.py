@@ -113,7 +113,7 @@ def failure_spans(
     told = _Told(
         failure=failure,
         placement=place(timeline, options.join, reused_id=reused_id, crowded=crowded),
-        lines=_kept_lines(timeline.steps, options.max_events),
+        lines=kept_lines(timeline.steps, options.max_events),
         failed=_failed_phase(failure),
         is_error=_is_error(failure),
         sampled_from=sampled_from,
@@ -240,7 +240,7 @@ def _log_record(told: _Told, step: ExecutionStep) -> LogRecord:
     )
 
 
-def _kept_lines(steps: Sequence[ExecutionStep], most: int) -> Sequence[ExecutionStep]:
+def kept_lines(steps: Sequence[ExecutionStep], most: int) -> Sequence[ExecutionStep]:
     """Choose which lines to show: every reason, then outcomes, then the rest, the earliest first; in their order."""
     if len(steps) <= most:
         return steps

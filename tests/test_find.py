@@ -1,16 +1,20 @@
 """`find`, against CloudWatch over HTTP: every entry point, what is asked of AWS for it, and what is said in the end."""
 
+import itertools
 import json
 import random
 import re
+import time
 from collections import defaultdict
 from datetime import UTC, datetime
 from pathlib import Path
 
+import boto3
 import pytest
 from click.testing import CliRunner
 from hypothesis import given
 from hypothesis import strategies as st
+from moto import mock_aws
 
 from exporter.access_log import access_parser
 from exporter.cli import main
@@ -374,7 +378,7 @@ def test_a_service_that_ignores_patterns_changes_nothing(world, aws, monkeypatch
 
 
 def test_api_and_stage_narrow_the_search(world, aws, monkeypatch, tmp_path):
-    other = f"  - {{name: pay, api: {{id: zz, name: payments, stage: v1}}, access_log: {{group: access/pay}}}}\n"
+    other = "  - {name: pay, api: {id: zz, name: payments, stage: v1}, access_log: {group: access/pay}}\n"
     configure(tmp_path, monkeypatch, more=other)
     line = json.dumps({"requestId": "17cb49b2-1061-45dc-8c6b-2e2e2e2e2e2e", "status": "504"})
     aws.put("access/pay", [(START_MS, line)], ingested_at_ms=START_MS)
@@ -409,7 +413,7 @@ def test_a_search_stays_within_its_time_and_begins_with_the_newest(world, aws):
     assert windows[0][1] == until
     assert min(windows)[0] == since
     assert windows == sorted(windows, reverse=True)
-    assert all(earlier_end == start for (start, _), (_, earlier_end) in zip(windows, windows[1:], strict=False))
+    assert all(earlier_end == start for (start, _), (_, earlier_end) in itertools.pairwise(windows))
 
 
 def test_a_recent_request_costs_few_calls(world, aws):
@@ -564,7 +568,7 @@ def test_stretches_cover_a_span_once(start, length, answered):
     span = Window(start, start + length)
     made = sorted(stretches(span, answered_at_ms=answered, max_request_ms=30_000))
     assert (made[0].start_ms, made[-1].end_ms) == span
-    assert all(one.end_ms == other.start_ms for one, other in zip(made, made[1:], strict=False))
+    assert all(one.end_ms == other.start_ms for one, other in itertools.pairwise(made))
     assert all(window.start_ms < window.end_ms for window in made)
     assert len(made) < 40
 
@@ -574,3 +578,35 @@ def test_what_to_do_is_what_the_documentation_says():
     rows = [line.strip("| ").split(" | ") for line in page.splitlines() if re.match(r"\| `\w+` \|", line)]
     plain = {row[0].strip("`"): re.sub(r"\[([^]]*)\]\([^)]*\)", r"\1", row[-1]).replace("`", "'") for row in rows}
     assert {cause.name: cause.advice for cause in shipped_rules().causes.values()} == plain
+
+
+@mock_aws
+def test_a_stage_that_is_discovered_is_searched_too(monkeypatch, tmp_path):
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+        monkeypatch.setenv(name, "test")
+    now_ms = int(time.time() * 1000)
+    group = "access/found"
+    logs = boto3.client("logs", region_name="eu-west-1")
+    logs.create_log_group(logGroupName=group)
+    logs.create_log_stream(logGroupName=group, logStreamName="s")
+    line = json.dumps({"requestId": "17cb49b2-1061-45dc-8c6b-2e2e2e2e2e2e", "status": "504"})
+    logs.put_log_events(
+        logGroupName=group, logStreamName="s", logEvents=[{"timestamp": now_ms - 1_000, "message": line}]
+    )
+    gateway = boto3.client("apigatewayv2", region_name="eu-west-1")
+    api_id = gateway.create_api(Name="found", ProtocolType="HTTP")["ApiId"]
+    gateway.create_stage(
+        ApiId=api_id,
+        StageName="$default",
+        AccessLogSettings={
+            "DestinationArn": f"arn:aws:logs:eu-west-1:123456789012:log-group:{group}",
+            "Format": '{"requestId":"$context.requestId","status":"$context.status"}',
+        },
+    )
+    path = tmp_path / "exporter.yaml"
+    path.write_text("accounts: [{name: default, regions: [eu-west-1]}]\ndiscover: {rest: false, websocket: false}\n")
+    arguments = ["find", "--config.file", str(path), "--status", "504", "--since", "10m", "--api", "found"]
+    result = CliRunner().invoke(main, [*arguments, "--format", "json"])
+    assert result.exit_code == 0, result.output
+    picture = json.loads(result.stdout)
+    assert (picture["request_id"], picture["api"]["id"]) == ("17cb49b2-1061-45dc-8c6b-2e2e2e2e2e2e", api_id)

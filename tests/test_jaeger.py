@@ -292,7 +292,14 @@ def test_exemplars_in_prometheus_lead_to_traces_in_jaeger(jaeger, demo, shown, t
 
     with running(command, dict(os.environ), tmp_path / "prometheus.log"):
         held = until(lambda: (found := exemplars()) and len(found) > 20 and found, "exemplars of twenty series")
-        traces = {trace.id.zfill(32): trace for trace in jaeger.of_the_demo()}
+
+        def all_their_traces():
+            # A count is shown when it is committed; its spans leave within the next second or two.
+            traces = {trace.id.zfill(32): trace for trace in jaeger.of_the_demo()}
+            wanted = {exemplar["labels"]["trace_id"] for series in held for exemplar in series["exemplars"]}
+            return traces if wanted <= traces.keys() else None
+
+        traces = until(all_their_traces, "the trace of every exemplar", 20)
 
     for series in held:
         for exemplar in series["exemplars"]:

@@ -302,3 +302,25 @@ def test_nobody_to_send_to_is_refused(world, tmp_path, monkeypatch):
     result = invoke("--otlp", str(written(world, tmp_path, "filter-log-events")))
     assert result.exit_code == 2
     assert "OTEL_EXPORTER_OTLP_ENDPOINT" in result.stderr
+
+
+def test_an_access_line_with_a_message_and_a_timestamp_of_its_own_is_no_envelope(tmp_path):
+    path = tmp_path / "access.log"
+    path.write_text(
+        access_line(timestamp="1760000000000", message="Endpoint request timed out", requestTimeEpoch="1760000000000")
+    )
+    assert sum(counts(replayed(str(path))).values()) == 1
+
+
+def test_documents_printed_over_several_lines_follow_each_other(world, tmp_path):
+    text = ""
+    for group in (ACCESS, EXECUTION):
+        events = [
+            {"timestamp": event.at_ms, "message": event.message, "ingestionTime": event.ingested_at_ms}
+            for where, event, _, _ in world.lines
+            if where == group
+        ]
+        text += json.dumps({"events": events, "nextForwardToken": "f/1", "nextBackwardToken": "b/1"}, indent=4) + "\n"
+    path = tmp_path / "both.json"
+    path.write_text(text)
+    assert counts(replayed(str(path))) == world.failures()

@@ -1,17 +1,12 @@
 """`check-config`: the loader of production, and what AWS says to the configuration."""
 
-import threading
-import time
-
 import click
 
 from exporter import logs
+from exporter.commands.accounts import Accounts
 from exporter.commands.options import config_file_option, fail, load, load_all_rules
 from exporter.config import Config, ConfigError
-from exporter.discovery import Discovery, probe, render
-from exporter.metrics.self_metrics import SelfMetrics
-from exporter.places import Places
-from exporter.version import VERSION
+from exporter.discovery import probe, render
 from exporter.web_config import load_web_config
 
 
@@ -42,24 +37,11 @@ def check_config(*, config_file: str, asks_aws: bool) -> None:
 def _ask(config: Config) -> bool:
     """Print what AWS says; whether everything is as it should be."""
     logs.configure("warn", "logfmt")
-    stop = threading.Event()
-    places = Places(config.accounts, SelfMetrics(version=VERSION, now_ms=lambda: int(time.time() * 1000)), stop)
+    accounts = Accounts(config)
     try:
-        discovered = None
-        if config.discover is not None:
-            discovered = Discovery(
-                config,
-                config.discover,
-                open_session=places.session,
-                logs_budget=places.budget,
-                on_call=places.count,
-                wait=stop.wait,
-                clock=time.time,
-                ticks=time.monotonic,
-            ).refresh()
-        report = probe(config, discovered, source=places.source)
+        report = probe(config, accounts.discovered(), source=accounts.places.source)
     finally:
-        places.close()
+        accounts.close()
     for line in render(report):
         click.echo(line)
     return report.ok

@@ -1,7 +1,6 @@
 """`find`: the support case as one command."""
 
 import sys
-import threading
 import time
 from collections.abc import Sequence
 from datetime import UTC, datetime
@@ -12,9 +11,10 @@ from botocore.exceptions import BotoCoreError, ClientError
 
 from exporter import logs
 from exporter.access_log import AccessFormatError
+from exporter.commands.accounts import Accounts
 from exporter.commands.options import config_file_option, contents, fail, load, load_all_rules
 from exporter.conditions import nearest
-from exporter.config import Config, parse_duration
+from exporter.config import parse_duration
 from exporter.config.scalars import parse_statuses
 from exporter.find import (
     Findings,
@@ -28,12 +28,9 @@ from exporter.find import (
     render_picture,
 )
 from exporter.find.watches import NoSuchApi, watches_of
-from exporter.metrics.self_metrics import SelfMetrics
-from exporter.model import LogGroup, Window
-from exporter.places import Places
+from exporter.model import Window
 from exporter.planning import Planner
 from exporter.rules import RuleSet
-from exporter.sources import Source
 from exporter.spans import SpanOptions
 from exporter.version import VERSION
 
@@ -107,63 +104,56 @@ def find(
     rule_set = load_all_rules([*config.rules, *rules])
     _check_cause(cause, rule_set)
     span = _span(since, until, pasted, int(time.time() * 1000))
-    desk = _Counter(config)
+    accounts = Accounts(config)
+    progress = _Progress(accounts)
     try:
-        specs = watches_of(Planner().plan(config, config.watches), api, stage)
-        search = Search(specs, source_of=desk.source_of, rules=rule_set, query=query, told=desk.show)
+        found = accounts.discovered()
+        watches = config.watches if found is None else (*config.watches, *found.watches)
+        search = Search(
+            watches_of(Planner().plan(config, watches), api, stage),
+            source_of=lambda group: accounts.places.source(group.account, group.region),
+            rules=rule_set,
+            query=query,
+            told=progress.show,
+        )
         findings = search.run(span, limit=limit, answered_at_ms=pasted.answered_at_ms, whole=output == "json")
     except (AccessFormatError, NoSuchApi) as error:
         fail(str(error))
     except (BotoCoreError, ClientError) as error:
         fail(f"AWS refused the search: {error}")
     finally:
-        desk.close()
+        progress.wipe()
+        accounts.close()
     options = SpanOptions(join=config.traces.join, link_template=config.traces.link_template, version=VERSION)
     pictures = [picture_of(match, causes=rule_set.causes.values(), options=options) for match in findings.matches]
     for problem in findings.problems:
         click.echo(f"not searched in full: {problem}", err=True)
     if not pictures:
-        click.echo(_nothing(findings, desk.calls, since), err=True)
+        click.echo(_nothing(findings, accounts.calls, since), err=True)
         raise SystemExit(1)
     _print(pictures, output, by_id=bool(query.ids))
     if findings.more:
         click.echo(f"there are more; these are the newest {limit} (--limit)", err=True)
 
 
-class _Counter:
-    """The sources of a search, and on a terminal a line that says how it goes."""
+class _Progress:
+    """On a terminal, a line that says how the search goes."""
 
-    def __init__(self, config: Config) -> None:
-        self._metrics = SelfMetrics(version=VERSION, now_ms=lambda: int(time.time() * 1000))
-        self._places = Places(config.accounts, self._metrics, threading.Event())
+    def __init__(self, accounts: Accounts) -> None:
+        self._accounts = accounts
         self._shows = sys.stderr.isatty()
 
-    @property
-    def calls(self) -> int:
-        """How often AWS was asked, refusals included."""
-        return int(
-            sum(
-                sample.value
-                for metric in self._metrics.aws_requests.collect()
-                for sample in metric.samples
-                if sample.name.endswith("_total")
-            )
-        )
-
-    def source_of(self, group: LogGroup) -> Source:
-        """See `Search`."""
-        return self._places.source(group.account, group.region)
-
     def show(self, window: Window) -> None:
-        """Say on a terminal which stretch of time comes next."""
-        if self._shows:
-            click.echo(f"\r\033[Ksearching back to {_iso(window.start_ms)}; {self.calls} calls", err=True, nl=False)
+        """Say which stretch of time comes next."""
+        self._say(f"searching back to {_iso(window.start_ms)}; {self._accounts.calls} calls")
 
-    def close(self) -> None:
-        """Wipe the line, close the connections."""
+    def wipe(self) -> None:
+        """Take the line away."""
+        self._say("")
+
+    def _say(self, text: str) -> None:
         if self._shows:
-            click.echo("\r\033[K", err=True, nl=False)
-        self._places.close()
+            click.echo(f"\r\033[K{text}", err=True, nl=False)
 
 
 def _print(pictures: Sequence[Picture], output: str, *, by_id: bool) -> None:

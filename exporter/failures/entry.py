@@ -9,18 +9,20 @@ import shlex
 import zlib
 from collections.abc import Mapping
 from dataclasses import replace
+from datetime import UTC, datetime
 from typing import NamedTuple
 
 import msgspec
 
 from exporter.conventions import cut
 from exporter.find import Found, Picture, picture_of
-from exporter.model import Cause, RequestTimeline
+from exporter.model import UNKNOWN, Cause, RequestTimeline
 from exporter.record import Told, route_of
-from exporter.redaction import redact, strip_url
+from exporter.redaction import strip_url
 from exporter.span_batch import encodable
-from exporter.spans import SpanOptions, kept_lines, span_ids
+from exporter.spans import SpanOptions, kept_lines, span_ids, trace_url
 from exporter.tombstones import PLACEHOLDER_REQUEST_IDS
+from exporter.trace_context import SpanIds
 
 SHOWN_FIELDS = frozenset(
     """
@@ -39,6 +41,8 @@ SHOWN_FIELDS = frozenset(
 
 _MAX_EVIDENCE = 160
 """Characters of evidence in the list."""
+_MOST_LINES = 200
+"""Execution lines of one failure, reasons included, however many its id has joined."""
 _MINUTE_MS = 60_000
 
 
@@ -120,7 +124,7 @@ def entry_of(told: Told, kind: Kind, options: SpanOptions) -> Entry:
     shown = msgspec.structs.replace(
         shown,
         trace_id=told.trace_id,
-        trace_url=None if told.trace_id is None else picture.trace_url,
+        trace_url=None if told.trace_id is None else trace_url(SpanIds(told.trace_id, identity), options),
     )
     return Entry(
         id=identity,
@@ -148,9 +152,41 @@ def find_command(timeline: RequestTimeline, kind: Kind, at_ms: int) -> str:
     arguments = []
     if timeline.extended_request_id is not None:
         arguments.append(f"--extended-request-id={timeline.extended_request_id}")
-    elif timeline.request_id is not None and timeline.request_id not in PLACEHOLDER_REQUEST_IDS:
+    if timeline.request_id is not None and timeline.request_id not in PLACEHOLDER_REQUEST_IDS:
         arguments.append(f"--request-id={timeline.request_id}")
-    else:
+    if not arguments:
         arguments.append(f"--cause={kind.cause}")
+    arguments += [
+        f"--{name}={value}" for name, value in (("api", kind.api_id), ("stage", kind.stage)) if value != UNKNOWN
+    ]
     begin, end = (_iso(at_ms // _MINUTE_MS * _MINUTE_MS + offset * _MINUTE_MS) for offset in (-1, 2))
     return shlex.join(["apigateway-exporter", "find", *map(encodable, arguments), f"--since={begin}", f"--until={end}"])
+
+
+def _presentable(timeline: RequestTimeline, options: SpanOptions) -> RequestTimeline:
+    """Without the variables that are not shown, and with no more lines than a page can bear."""
+    steps = tuple(kept_lines(timeline.steps, options.max_events)[:_MOST_LINES])
+    access = timeline.access
+    if access is None:
+        return replace(timeline, steps=steps)
+    fields = {
+        name: strip_url(value) if name == "path" else value
+        for name, value in access.fields.items()
+        if name in SHOWN_FIELDS or name in options.allowed_fields
+    }
+    return replace(timeline, steps=steps, access=msgspec.structs.replace(access, fields=fields))
+
+
+def _bounded(value: object) -> object:
+    """The same, with no text longer than a span's, and none that UTF-8 cannot carry."""
+    if isinstance(value, str):
+        return cut(encodable(value))
+    if isinstance(value, dict):
+        return {key: _bounded(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_bounded(item) for item in value]
+    return value
+
+
+def _iso(at_ms: int) -> str:
+    return f"{datetime.fromtimestamp(at_ms / 1000, UTC):%Y-%m-%dT%H:%M:%SZ}"

@@ -16,7 +16,7 @@ def watches_of(specs: Sequence[WatchSpec], api: str | None, stage: str | None) -
     A watch whose API only its lines tell stays.
     """
     if not specs:
-        raise NoSuchApi("the configuration lists no watches: there are no log groups to search")
+        raise NoSuchApi("there is no watch, configured or discovered: there are no log groups to search")
     chosen = [spec for spec in specs if any(_may_be(known, api, stage) for item in spec.groups for known in item.apis)]
     if not chosen:
         known = {

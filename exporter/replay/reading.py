@@ -50,23 +50,25 @@ class _Event(msgspec.Struct, rename="camel", kw_only=True):
     log_stream_name: str = ""
 
 
-class _Document(msgspec.Struct, rename="camel", kw_only=True):
-    """An answer of `filter-log-events` or `get-log-events`, a subscription's record, or one event a line."""
+class _OneEvent(_Event, forbid_unknown_fields=True, kw_only=True):
+    """One event a line. With any other key it is an access line that has a `message` and a `timestamp` of its own."""
+
+    log_group: str | None = None
+    log_group_name: str | None = None
+    log_stream: str = ""
+
+
+class _ManyEvents(msgspec.Struct, rename="camel", kw_only=True):
+    """An answer of `filter-log-events` or `get-log-events`, or a subscription's record."""
 
     events: list[_Event] | None = None
     log_events: list[_Event] | None = None
     log_group: str | None = None
-    log_group_name: str | None = None
     message_type: str | None = None
-    message: str | None = None
-    timestamp: int | None = None
-    event_id: str = ""
-    id: str = ""
-    ingestion_time: int = 0
-    log_stream_name: str = ""
 
 
-_DOCUMENT = msgspec.json.Decoder(_Document)
+_ONE = msgspec.json.Decoder(_OneEvent)
+_MANY = msgspec.json.Decoder(_ManyEvents)
 _JSON = json.JSONDecoder()
 
 
@@ -106,20 +108,18 @@ def _of_documents(text: str) -> list[RecordedLine] | None:
         return None
     lines: list[RecordedLine] = []
     for document in _documents(text):
-        if document is None:
-            return None
-        group = document.log_group or document.log_group_name
-        events = document.events if document.events is not None else document.log_events
-        if events is None:
-            if document.message is None or document.timestamp is None:
+        match document:
+            case None:
                 return None
-            events = [msgspec.convert(document, _Event, from_attributes=True)]
-        if document.message_type in {None, "DATA_MESSAGE"}:  # others only say that a subscription is alive
-            lines += (_line(_event(event), group) for event in events)
+            case _OneEvent():
+                lines.append(_line(_event(document), document.log_group or document.log_group_name))
+            case _ManyEvents(message_type=None | "DATA_MESSAGE"):  # others only say that a subscription is alive
+                events = document.events if document.events is not None else document.log_events
+                lines += (_line(_event(event), document.log_group) for event in events or ())
     return lines
 
 
-def _documents(text: str) -> Iterator[_Document | None]:
+def _documents(text: str) -> Iterator[_OneEvent | _ManyEvents | None]:
     rows = [row for row in text.split("\n") if row.strip()]
     whole = _decoded(text)
     if whole is not None:
@@ -139,9 +139,10 @@ def _documents(text: str) -> Iterator[_Document | None]:
         at = end + len(text[end:]) - len(text[end:].lstrip())
 
 
-def _decoded(text: str) -> _Document | None:
+def _decoded(text: str) -> _OneEvent | _ManyEvents | None:
     try:
-        return _DOCUMENT.decode(text)
+        many = _MANY.decode(text)
+        return _ONE.decode(text) if many.events is None and many.log_events is None else many
     except (msgspec.MsgspecError, ValueError, RecursionError):
         return None
 

@@ -1,4 +1,4 @@
-"""The routes: `/metrics`, `/config`, `/-/healthy`, `/-/ready`, `/-/reload` and a landing page.
+"""The routes: `/metrics`, `/config`, `/-/healthy`, `/-/ready`, `/-/reload`, a landing page, and those of `/failures`.
 
 It shows what others hold and decides nothing: no request reaches AWS or waits for a poll, and only `/-/reload` changes
 anything, by asking. Work is done in worker threads, never in the event loop, and bodies are sent in slices as the
@@ -63,7 +63,8 @@ def build_app(
     """The routes. The callables are asked in worker threads, at each request; they must answer at once.
 
     `config` gives the configuration in force without its secrets. `reload` loads it anew and returns what is wrong
-    with it, or None; None instead of it: reloading over HTTP is not enabled.
+    with it, or None; None instead of it: reloading over HTTP is not enabled. `failures`: the routes of `/failures`,
+    where that page is enabled.
     """
 
     def metrics(request: Request) -> Response:
@@ -98,7 +99,7 @@ def build_app(
         return PlainTextResponse("Reloaded.\n")
 
     def landing(_: Request) -> Response:
-        return HTMLResponse(_landing_page(version, telemetry_path, watches()))
+        return HTMLResponse(_landing_page(version, telemetry_path, watches(), has_failures=bool(failures)))
 
     app = Starlette(
         routes=[
@@ -107,6 +108,7 @@ def build_app(
             Route("/-/healthy", healthy),
             Route("/-/ready", ready),
             Route("/-/reload", reload_now, methods=["POST", "PUT"]),
+            *failures,
             Route("/", landing),
         ]
     )
@@ -120,7 +122,8 @@ async def _slices(parts: Sequence[bytes]) -> AsyncIterator[bytes]:
             yield part[start : start + _SLICE_BYTES]
 
 
-def _landing_page(version: str, telemetry_path: str, watches: Sequence[WatchStatus]) -> str:
+def _landing_page(version: str, telemetry_path: str, watches: Sequence[WatchStatus], *, has_failures: bool) -> str:
+    failures = '<li><a href="/failures">Failures</a></li>\n' if has_failures else ""
     rows = "".join(
         f"<tr><td>{escape(watch.name)}</td><td>{escape(watch.state)}</td><td>{escape(watch.detail)}</td></tr>\n"
         for watch in watches
@@ -142,7 +145,7 @@ th, td {{ text-align: left; padding: .2em 1.5em .2em 0; border-bottom: 1px solid
 <h1>API Gateway exporter</h1>
 <p>Tells why Amazon API Gateway requests fail. Version {escape(version)}.</p>
 <ul>
-<li><a href="{escape(telemetry_path)}">Metrics</a></li>
+{failures}<li><a href="{escape(telemetry_path)}">Metrics</a></li>
 <li><a href="/config">Configuration</a></li>
 <li><a href="/-/healthy">Healthy?</a></li>
 <li><a href="/-/ready">Ready?</a></li>

@@ -30,8 +30,8 @@ else
 	@exec $(BIN)/apigateway-exporter run --config.file "$(CONFIG)" $(ARGS)
 endif
 
-test: $(INSTALLED) ## Run the tests (all but those that take minutes or need Helm)
-	@exec $(BIN)/pytest -m "not long and not helm" -n auto --maxprocesses 4 --dist loadfile $(ARGS)
+test: $(INSTALLED) ## Run the tests (all but those that take minutes or need more than Python)
+	@exec $(BIN)/pytest -m "not long and not helm and not servers" -n auto --maxprocesses 4 --dist loadfile $(ARGS)
 
 lint: $(INSTALLED) ## Check format, style, types and the house rules
 	$(BIN)/ruff format --check .

@@ -16,12 +16,14 @@ from pathlib import Path
 import structlog
 from apscheduler.executors.pool import ThreadPoolExecutor
 from apscheduler.schedulers.background import BackgroundScheduler
+from starlette.routing import Route
 
 from exporter.access_log import AccessFormatError
 from exporter.config import Config, ConfigError, ListenAddress, Watch, masked_yaml
 from exporter.config.document import Mistake
-from exporter.delivery import Delivery, span_options
+from exporter.delivery import Delivery, shown_options, span_options
 from exporter.discovery import Discovered
+from exporter.failures import FailurePages, RecentFailures
 from exporter.fleet import Fleet
 from exporter.ledger.sqlite import SqliteLedger
 from exporter.metrics.self_metrics import SelfMetrics
@@ -33,6 +35,7 @@ from exporter.planning import Planner, labelling_of, stage_infos
 from exporter.record import Recorder
 from exporter.rules import RulesError, RuleSet, load_rules, shipped_rules
 from exporter.scouting import Scout
+from exporter.spans import SpanOptions
 from exporter.version import VERSION
 from exporter.web import LiveWebConfig, NotReady, WebServer, WebVersion, build_app, parse_listen_address
 
@@ -50,6 +53,7 @@ _ONLY_AT_START: Mapping[tuple[str, str], Callable[[Config], object]] = {
     ("state", "path"): lambda config: config.state.path,
     ("state", "max_outbox"): lambda config: config.state.max_outbox_bytes,
     ("web", "listen_address"): lambda config: config.web.listen_address,
+    ("web", "failures_page"): lambda config: config.web.failures_page,
     ("labels", "max_series"): lambda config: config.labels.max_series,
     ("labels", "zero_hold"): lambda config: config.labels.zero_hold_ms,
     ("traces", "endpoint"): lambda config: config.traces.endpoint,
@@ -122,17 +126,12 @@ class Daemon:
             zero_hold_ms=config.labels.zero_hold_ms, max_series=config.labels.max_series, now_ms=_monotonic_ms
         )
         self._totals.load(self._ledger.series())
-        self._metrics = SelfMetrics(version=VERSION, now_ms=lambda: int(time.time() * 1000))
+        self._metrics = SelfMetrics(version=VERSION, now_ms=_now_ms)
         self._metrics.show_outbox(self._ledger.outbox_stats)
         self._metrics.show_series(self._totals)
         self._delivery = Delivery(config, environ, self._ledger, self._metrics)
-        self._recorder = Recorder(
-            wants=config.failures.wants,
-            admit=self._totals.admit,
-            labelling=labelling_of(config),
-            span_options=options,
-            budget=config.traces.budget.of,
-        )
+        self._recent = RecentFailures(since_ms=_now_ms()) if config.web.failures_page else None
+        self._recorder = self._make_recorder(config, options)
         self._scheduler = BackgroundScheduler(
             executors={"default": ThreadPoolExecutor(_MOST_THREADS)},
             job_defaults={"coalesce": True, "max_instances": 1, "misfire_grace_time": None},
@@ -160,6 +159,7 @@ class Daemon:
                 reload=self.reload if web.enable_lifecycle else None,
                 version=VERSION,
                 telemetry_path=web.telemetry_path,
+                failures=self._failure_routes(),
             ),
             str(config.web.listen_address),
             self._web_config.current,
@@ -257,13 +257,7 @@ class Daemon:
         """Nothing of this can fail."""
         config, old = plan.config, self._plan.config
         if (config.failures, labelling_of(config), config.traces) != (old.failures, labelling_of(old), old.traces):
-            self._recorder = Recorder(
-                wants=config.failures.wants,
-                admit=self._totals.admit,
-                labelling=labelling_of(config),
-                span_options=span_options(config, self._environ),
-                budget=config.traces.budget.of,
-            )
+            self._recorder = self._make_recorder(config, span_options(config, self._environ))
         self._plan = plan
         self._web_config.take(plan.web)
         self._places.set_accounts(config.accounts)
@@ -314,6 +308,22 @@ class Daemon:
         if self._scout.is_first_look:
             return [NotReady("discovery", "the accounts were not looked at yet"), *self._fleet.not_ready()]
         return self._fleet.not_ready()
+
+    def _make_recorder(self, config: Config, options: SpanOptions | None) -> Recorder:
+        recent, shown = self._recent, shown_options(config)
+        return Recorder(
+            wants=config.failures.wants,
+            admit=self._totals.admit,
+            labelling=labelling_of(config),
+            span_options=options,
+            budget=config.traces.budget.of,
+            show=lambda told: None if recent is None else recent.add(told, shown),
+        )
+
+    def _failure_routes(self) -> Sequence[Route]:
+        if self._recent is None:
+            return ()
+        return FailurePages(self._recent, causes=lambda: self._plan.rules.causes, now_ms=_now_ms).routes()
 
     def _with_options(self, config: Config) -> Config:
         """The configuration with what the command line says instead."""
@@ -383,6 +393,10 @@ def _rules(texts: Sequence[tuple[str, str]]) -> RuleSet:
     for path, text in texts:
         rules = load_rules(text, source=path, extends=rules)
     return rules
+
+
+def _now_ms() -> int:
+    return int(time.time() * 1000)
 
 
 def _monotonic_ms() -> int:

@@ -65,6 +65,16 @@ def span_options(config: Config, environ: Mapping[str, str]) -> SpanOptions | No
     )
 
 
+def shown_options(config: Config) -> SpanOptions:
+    """How a failure is shown where no span is needed for it: the same words, places and links as its span has."""
+    return SpanOptions(
+        join=config.traces.join,
+        allowed_fields=frozenset(config.traces.fields),
+        link_template=config.traces.link_template,
+        version=VERSION,
+    )
+
+
 class Delivery:
     """The outboxes of a process. `start`, then `stop`."""
 

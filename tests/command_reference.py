@@ -15,7 +15,9 @@ PROGRAM = "apigateway-exporter"
 
 
 def help_of(*command: str) -> str:
-    result = CliRunner().invoke(main, [*command, "--help"], prog_name=PROGRAM, terminal_width=100, max_content_width=100)
+    result = CliRunner().invoke(
+        main, [*command, "--help"], prog_name=PROGRAM, terminal_width=100, max_content_width=100
+    )
     assert result.exit_code == 0, result.output
     return result.output.strip()
 

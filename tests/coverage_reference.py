@@ -192,9 +192,7 @@ def table_of_costs() -> str:
     for name, lines in log_lines().items():
         size = sum(len(line.message.encode()) + EVENT_OVERHEAD_BYTES for line in lines) / REQUESTS
         dollars = size * 1e6 / 1e9 * DOLLARS_PER_GB
-        rows.append(
-            f"| {name} | {len(lines) / REQUESTS:.2f} | {size:,.0f} | {size * 1e6 / 1e9:.3f} | ${dollars:.3f} |"
-        )
+        rows.append(f"| {name} | {len(lines) / REQUESTS:.2f} | {size:,.0f} | {size * 1e6 / 1e9:.3f} | ${dollars:.3f} |")
     return "\n".join(rows) + "\n"
 
 

@@ -4,7 +4,9 @@ import re
 from collections.abc import Mapping
 from pathlib import Path
 
-_PART = re.compile(r"(<!-- made: (?P<name>[\w ]+?)(?: by [^>]*)? -->\n)(?P<body>.*?)(<!-- end: (?P=name) -->)", re.DOTALL)
+_PART = re.compile(
+    r"(<!-- made: (?P<name>[\w ]+?)(?: by [^>]*)? -->\n)(?P<body>.*?)(<!-- end: (?P=name) -->)", re.DOTALL
+)
 
 
 def parts(page: Path) -> dict[str, str]:

@@ -70,6 +70,7 @@ def test_images_are_pinned_and_ports_stay_on_this_machine():
             assert port.startswith("127.0.0.1:")
 
 
+@pytest.mark.servers
 def test_prometheus_takes_its_configuration_and_our_rules(tmp_path):
     root = container("prometheus", tmp_path)
     run("promtool", "check", "config", root / "etc/prometheus/prometheus.yaml")
@@ -77,6 +78,7 @@ def test_prometheus_takes_its_configuration_and_our_rules(tmp_path):
     assert {f"/etc/prometheus/{name}" for name in loaded} < {str(target) for target in mounts("prometheus")}
 
 
+@pytest.mark.servers
 def test_alertmanager_takes_its_configuration(tmp_path):
     run("amtool", "check-config", container("alertmanager", tmp_path) / "etc/alertmanager/alertmanager.yaml")
 

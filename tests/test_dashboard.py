@@ -336,6 +336,7 @@ def wait_for(said: Callable[[], str], pattern: str) -> str:
 
 
 @pytest.mark.process
+@pytest.mark.servers
 def test_every_query_returns_data_from_a_prometheus_that_scraped_the_demo(prometheus):
     waiting = [query for query in QUERIES if query.name not in MAY_BE_EMPTY]
     deadline = time.monotonic() + 90

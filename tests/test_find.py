@@ -185,6 +185,15 @@ def test_access_lines_without_a_request_id_are_joined_by_the_extended_one(aws):
     assert "access" in picture["log_groups"][0]
 
 
+def test_an_access_line_with_a_placeholder_is_joined_by_the_extended_id(aws):
+    made = make_world(random.Random(4), count=20, placeholder=1.0, outcomes=["permission"], lateness_ms=20_000)
+    fill(aws, made)
+    request = made.requests[0]
+    (picture,) = found("--extended-request-id", request.extended_id)
+    assert (picture["request_id"], picture["cause"]) == (request.request_id, "lambda_permission")
+    assert len(picture["timeline"]) == len(request.execution_lines("INFO"))
+
+
 def test_an_id_that_no_access_line_has_is_looked_for_in_execution_lines(aws, monkeypatch, tmp_path):
     made = make_world(random.Random(9), count=20, access=False)
     fill(aws, made)
@@ -316,6 +325,7 @@ def test_a_list_is_cut_at_the_limit_and_says_so(world, aws):
     result = invoke("--status", "504", "--limit", "2")
     assert [row.split()[-1] for row in result.stdout.splitlines()[1:]] == [each.request_id for each in newest[:2]]
     assert "there are more" in result.stderr
+    assert "there are more" not in invoke("--status", "504", "--limit", str(len(newest) + 1)).stderr
 
 
 def test_a_single_match_is_opened(world, aws):
@@ -400,6 +410,7 @@ def test_nothing_found_says_what_was_searched(world, aws):
     calls = len(aws.calls_of("FilterLogEvents"))
     for part in (ACCESS.name, EXECUTION.name, iso(START_MS)[:19], iso(END_MS)[:19], f"{calls} calls"):
         assert part in result.stderr
+    assert "\r" not in result.stderr  # progress is for terminals
 
 
 def test_a_search_stays_within_its_time_and_begins_with_the_newest(world, aws):
@@ -440,7 +451,7 @@ def test_when_nothing_can_be_read_that_is_what_is_said(world, aws):
     assert "log groups searched: none" in result.stderr
 
 
-def test_throttles_and_torn_answers_are_ridden_out(world, aws):
+def test_repeated_and_empty_pages_change_nothing(world, aws):
     aws.faults.repeated_pages = aws.faults.empty_pages = 0.3
     aws.faults.empty_first = 2
     wanted = {request.request_id for request in world.requests if request.status == 504}

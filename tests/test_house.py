@@ -42,6 +42,7 @@ ROOMS = {
     "daemon": {"daemon", "fleet", "places", "planning", "scouting"},
     "policies of IAM": {"iam"},
     "find": {"find"},
+    "failures": {"failures"},
     "replay": {"replay"},
     "command line": {"cli", "commands", "__main__"},
 }
@@ -51,6 +52,7 @@ FLOORS = [
     | {"otlp", "logs"},
     {"pipeline", "outbox", "excerpt", "web", "discovery"},
     {"find", "replay"},
+    {"failures"},
     {"daemon", "policies of IAM"},
     {"command line"},
 ]

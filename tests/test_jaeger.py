@@ -28,7 +28,7 @@ from opentelemetry.proto.trace.v1.trace_pb2 import ResourceSpans, ScopeSpans, Sp
 from exporter.sources.demo.stages import STAGES, outcomes
 from exporter.waterfall import Phase
 
-pytestmark = [pytest.mark.process, pytest.mark.long]
+pytestmark = [pytest.mark.process, pytest.mark.servers]
 
 ROOT = Path(__file__).parent.parent
 PATIENCE_S = 150

@@ -133,7 +133,7 @@ def find(
         raise SystemExit(1)
     _print(pictures, output, by_id=bool(query.ids))
     if findings.more:
-        click.echo(f"there are more; these are the newest {limit} (--limit)", err=True)
+        click.echo(f"there are more, or may be; these are the newest {limit} (--limit)", err=True)
 
 
 class _Progress:

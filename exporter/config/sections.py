@@ -72,6 +72,8 @@ class Web(Section):
     config_file: Text | None = None
     """A web configuration file as Prometheus knows it: TLS, client certificates, users. A relative path starts at the
     configuration file's directory."""
+    failures_page: Flag = False
+    """Whether `/failures` shows the last failures and what was logged of them, redacted, to whoever may scrape."""
 
 
 class Account(Section):

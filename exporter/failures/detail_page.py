@@ -7,7 +7,7 @@ from exporter.failures.entry import Entry, Shown
 from exporter.failures.layout import PATH, address, cell, link, page, row, severity, table
 from exporter.failures.markup import NOTHING, Markup, joined, tag
 from exporter.failures.wording import counted, milliseconds, route_of, status_of, time
-from exporter.find import PicturePhase
+from exporter.find.picture import PicturePhase
 
 _LIST = link(PATH, "Failures")
 _TRACE_WIDTH = 1000

@@ -24,8 +24,7 @@ from exporter.spans import SpanOptions, kept_lines, span_ids, trace_url
 from exporter.tombstones import PLACEHOLDER_REQUEST_IDS
 from exporter.trace_context import SpanIds
 
-SHOWN_FIELDS = frozenset(
-    """
+_SHOWN_FIELDS = """
     apiId stage deploymentId domainName httpMethod path resourceId resourcePath routeKey protocol requestId
     extendedRequestId requestTime requestTimeEpoch isCanaryRequest awsEndpointRequestId xrayTraceId eventType
     status responseLatency responseLength responseOverride.status error.message error.messageString error.responseType
@@ -35,8 +34,8 @@ SHOWN_FIELDS = frozenset(
     authorizer.integrationStatus
     integration.error integration.integrationStatus integration.latency integration.requestId integration.status
     integrationErrorMessage integrationLatency integrationStatus
-    """.split()
-)
+"""
+SHOWN_FIELDS = frozenset(_SHOWN_FIELDS.split())
 """Access variables that are shown, by `$context` name: those that stand on spans, and times, sizes and ids."""
 
 _MAX_EVIDENCE = 160

@@ -74,7 +74,7 @@ def page(title: str, *main: str, path: Markup | None = None) -> str:
             {},
             tag("meta", {"charset": "utf-8"}),
             tag("meta", {"name": "viewport", "content": "width=device-width, initial-scale=1"}),
-            tag("title", {}, f"{title} – API Gateway exporter"),
+            tag("title", {}, f"{title} - API Gateway exporter"),
             tag("style", {}, _STYLE),
         ),
         tag(

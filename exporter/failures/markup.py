@@ -9,8 +9,11 @@ from html import escape
 
 _VOID = frozenset({"input", "link", "meta", "path"})
 _UNSHOWABLE = dict.fromkeys(
-    [*range(0x09), *range(0x0B, 0x20), *range(0x7F, 0xA0), *range(0x202A, 0x202F), *range(0x2066, 0x206A)]
-    + [*range(0xD800, 0xE000)],
+    (
+        *(*range(0x09), *range(0x0B, 0x20), *range(0x7F, 0xA0)),
+        *(*range(0x202A, 0x202F), *range(0x2066, 0x206A)),
+        *range(0xD800, 0xE000),
+    ),
     "\ufffd",
 )
 """Control characters but tab and line feed, overrides of the writing direction, and halves of surrogate pairs."""

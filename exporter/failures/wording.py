@@ -28,7 +28,7 @@ def counted(number: int, noun: str) -> str:
 
 def milliseconds(length_ms: int | None) -> str:
     """`29,012 ms`, or a dash."""
-    return "–" if length_ms is None else f"{length_ms:,} ms"
+    return "-" if length_ms is None else f"{length_ms:,} ms"
 
 
 def mebibytes(size_bytes: int) -> str:

@@ -115,7 +115,7 @@ def has_failed(glance: AccessGlance) -> bool:
 
 
 def _whole_words(text: str, *, before: str, after: str) -> str:
-    r"""Drop the part of a word at either end that goes on behind a letter, or behind what is escaped by one (`\\n`)."""
+    r"""Drop the part of a word at either end that goes on behind a letter, or behind what is escaped by one (`\n`)."""
     if before and before not in _PARTS_WORDS:
         text = text.lstrip(_WORD)
     if after and after not in _PARTS_WORDS:

@@ -45,7 +45,7 @@ class Findings:
     matches: tuple[Found, ...]
     """The newest first."""
     more: bool
-    """There are more than were asked for."""
+    """There are more than were asked for, or there may be: older ones were not looked for any more."""
     searched: Window
     """What was looked through; its beginning is later than asked where enough was found before."""
     groups: tuple[LogGroup, ...]
@@ -88,7 +88,7 @@ class Search:
             found, reached_ms = self._back(span, limit, answered_at_ms, whole=whole, second=True)
         sure = [match for match in found if self._query.is_surely_met_by(match.unit)]
         found = sorted(sure or found, key=lambda match: match.unit.first_ms, reverse=True)
-        more = len(found) > limit
+        more = len(found) > limit or (len(found) == limit and not by_id and reached_ms > span.start_ms)
         found = found[:limit]
         if len(found) == 1 and not found[0].complete:
             found = self._completed(found[0])

@@ -59,6 +59,7 @@ def build_app(
     version: str,
     telemetry_path: str = "/metrics",
     troubles: Callable[[], Sequence[NotReady]] = list,
+    failures: Sequence[Route] = (),
 ) -> Starlette:
     """The routes. The callables are asked in worker threads, at each request; they must answer at once.
 

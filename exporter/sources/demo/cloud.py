@@ -190,7 +190,7 @@ def demo_config_text(cloud: DemoCloud) -> str:
         # Lines come up to a minute late here: no need to wait minutes for what is only proven by a status.
         "allowed_lateness": "2m",
         "state": {"path": str(cloud.state_directory / "state.db")},
-        "web": {"listen_address": _listen_address()},
+        "web": {"listen_address": _listen_address(), "failures_page": True},
         "accounts": [{"name": "demo", "regions": [REGION], "calls_per_second": 20}],
         "watches": watches,
         "labels": {"zero_hold": "5s"},

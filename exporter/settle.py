@@ -117,10 +117,9 @@ def settle_reason(unit: Unit, horizon: Horizon) -> SettleReason | None:
     reached = state.edge_ms(unit.last_ms, timing) >= unit.last_ms
     if not horizon.has_access:
         # Method and resource stand in the first lines: a listing that began early enough has them.
-        if unit.terminal and not failure.refinable:
-            covered = _covered(horizon.listed, unit.last_ms - timing.max_request_ms, unit.last_ms)
-            return SettleReason.COVERED if covered else None
-        return SettleReason.REACH if reached and not failure.refinable else None
+        # Without a terminal line the status is not known, and nothing but time tells that it does not come.
+        covered = _covered(horizon.listed, unit.last_ms - timing.max_request_ms, unit.last_ms)
+        return SettleReason.COVERED if unit.terminal and covered and not failure.refinable else None
     if unit.access is None or unit.placeholder:
         return None
     if horizon.execution_left_out and not unit.execution:

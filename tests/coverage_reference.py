@@ -88,7 +88,7 @@ def least_variables(cause: str, line: dict[str, object]) -> tuple[str, ...] | No
     """The fewest variables of an access line that still prove the cause."""
 
     def read(keys: list[str]) -> RequestTimeline | None:
-        requests = read_excerpt(json.dumps({key: line[key] for key in keys})).requests
+        requests = read_excerpt(json.dumps({key: line[key] for key in keys}), access_format="json").requests
         return requests[0] if requests else None
 
     keys = list(line)
@@ -133,7 +133,7 @@ def statuses_alone() -> dict[str, str]:
     found: dict[str, list[int]] = {}
     for status in range(400, 600):
         line = json.dumps({"requestId": "17cb49b2-c061-11e9-9f0b-0f2d2e2b3c4d", "status": str(status)})
-        failure = RULES.classify(read_excerpt(line).requests[0])
+        failure = RULES.classify(read_excerpt(line, access_format="json").requests[0])
         assert failure is not None
         found.setdefault(failure.cause, []).append(status)
     return {cause: _in_words(numbers) for cause, numbers in found.items()}

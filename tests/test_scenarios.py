@@ -1054,5 +1054,5 @@ def test_27_soak(ledger):
 
 @pytest.mark.long
 def test_27_soak_of_a_day(ledger):
-    _, memory = soak(ledger, watches=5, hours=24, a_minute=10)
+    _, memory = soak(ledger, watches=2, hours=24, a_minute=6)
     assert memory[-1] < memory[1] * 1.05 + 200_000

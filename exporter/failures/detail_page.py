@@ -120,7 +120,7 @@ def _bar(phase: PicturePhase, end_ms: int) -> Markup:
 
 
 def _outcome(phase: PicturePhase) -> str:
-    parts = ["" if phase.status is None else f"status {phase.status}", phase.error or "", f"({phase.source})"]
+    parts = ["" if phase.status is None else f"status {phase.status}", phase.error or "", f"(times: {phase.source})"]
     return " ".join(part for part in parts if part)
 
 
@@ -132,12 +132,13 @@ def _execution_log(shown: Shown) -> Markup:
         row(
             f"{offset:+,} ms",
             cell(tag("mark", {}, line) if len(line) > 3 and line in evidence else line, classes="line"),
+            classes="number",
         )
         for offset, line in zip(shown.offsets_ms, shown.timeline, strict=True)
     ]
     left_out = f"; {counted(shown.lines_left_out, 'line')} left out" if shown.lines_left_out else ""
     caption = f"{counted(len(rows), 'line')} with the time since the arrival{left_out}; the evidence is marked"
-    return _section("Execution log", table(caption, ("Offset", "Line"), rows, classes="stacked log"))
+    return _section("Execution log", table(caption, ("Offset", "Line"), rows))
 
 
 def _access_record(shown: Shown) -> Markup:

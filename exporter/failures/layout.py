@@ -11,6 +11,10 @@ from exporter.failures.markup import Markup, tag
 
 PATH = "/failures"
 
+_NUMBER = "number"
+_NUMBERS = frozenset({"Failures", "Took", "Begins", "Takes"})
+"""Columns of numbers, by their heads."""
+
 _STYLE = Markup("""
 :root { color-scheme: light dark; --page: #fff; --panel: #f6f8fa; --text: #1b1f24; --soft: #57606a; --line: #d0d7de;
   --control: #6e7781; --link: #0b57d0; --bar: #0b57d0; --bad: #b3261e; --warn: #8a4b00; --mark: #fff0b3 }
@@ -19,7 +23,7 @@ _STYLE = Markup("""
   --mark: #4a3c00 } }
 * { box-sizing: border-box }
 body { font: 16px/1.5 system-ui, sans-serif; margin: 0; background: var(--page); color: var(--text);
-  overflow-wrap: anywhere }
+  overflow-wrap: break-word }
 header, main, footer { max-width: 84rem; margin: 0 auto; padding: 0 1rem }
 header { padding-top: 1rem } footer { padding: 2rem 1rem; color: var(--soft) }
 h1 { font-size: 1.6rem; line-height: 1.25; margin: .5rem 0 } h2 { font-size: 1.2rem; margin: 2rem 0 .5rem }
@@ -30,8 +34,10 @@ a:focus-visible, button:focus-visible, input:focus-visible, select:focus-visible
 [tabindex]:focus-visible { outline: 3px solid var(--link); outline-offset: 2px }
 .skip { position: absolute; left: -999rem } .skip:focus { left: 1rem; background: var(--page) }
 .soft { color: var(--soft) } .bad { color: var(--bad) } .warn { color: var(--warn) } .number { text-align: right }
+time, .number, .status, thead th { white-space: nowrap } th.number { text-align: right }
 .number, time, .status { font-variant-numeric: tabular-nums } .status { font-weight: 600 }
 code, pre, .line { font: .875rem/1.5 ui-monospace, monospace }
+.line, .route, dd, pre, code { overflow-wrap: anywhere }
 pre, .panel { background: var(--panel); border: 1px solid var(--line); border-radius: .4rem; padding: .75rem }
 pre { white-space: pre-wrap; margin: .5rem 0; user-select: all } .line { white-space: pre-wrap }
 mark { background: var(--mark); color: inherit }
@@ -47,13 +53,14 @@ input, select, button { font: inherit; width: 100%; min-height: 2.5rem; padding:
 button { background: var(--link); color: var(--page); border-color: var(--link); cursor: pointer }
 [aria-invalid] { border: 2px solid var(--bad) }
 svg { display: block; width: 100%; height: 2.5rem } .bars { fill: var(--bar) } .ground { stroke: var(--control) }
-.cards { display: grid; grid-template-columns: repeat(auto-fill, minmax(15rem, 1fr)); gap: .75rem; padding: 0;
+.cards { display: grid; grid-template-columns: repeat(auto-fill, minmax(10rem, 1fr)); gap: .75rem; padding: 0;
   margin: .5rem 0; list-style: none }
 .ends { display: flex; justify-content: space-between; font-size: .8rem; color: var(--soft) }
 .spark { width: 16rem } .spark svg { height: 1.5rem } .phase { width: 50% } .phase svg { height: 1.25rem }
+summary { padding: .5rem 0; cursor: pointer; color: var(--link) }
 .places { display: flex; gap: 1.5rem; flex-wrap: wrap; margin: 1rem 0 }
 @media (max-width: 44rem) {
-  .stacked thead { position: absolute; left: -999rem }
+  .stacked caption { display: block } .stacked thead { position: absolute; left: -999rem }
   .stacked, .stacked tbody, .stacked tr, .stacked td, .stacked th { display: block }
   .stacked tr { border-bottom: 1px solid var(--line); padding: .5rem 0 }
   .stacked td, .stacked tbody th { border: 0; padding: 0; text-align: left; width: auto }
@@ -120,16 +127,23 @@ def table(caption: str, heads: tuple[str, ...], rows: list[Markup], *, classes: 
             tag(
                 "tr",
                 {"role": "row"},
-                *(tag("th", {"scope": "col", "role": "columnheader"}, head) for head in heads),
+                *(
+                    tag(
+                        "th",
+                        {"scope": "col", "role": "columnheader", "class": _NUMBER if head in _NUMBERS else None},
+                        head,
+                    )
+                    for head in heads
+                ),
             ),
         ),
         tag("tbody", {"role": "rowgroup"}, *rows),
     )
 
 
-def row(head: str, *cells: Markup) -> Markup:
+def row(head: str, *cells: Markup, classes: str | None = None) -> Markup:
     """A row, its first cell the head of it."""
-    return tag("tr", {"role": "row"}, tag("th", {"scope": "row", "role": "rowheader"}, head), *cells)
+    return tag("tr", {"role": "row"}, tag("th", {"scope": "row", "role": "rowheader", "class": classes}, head), *cells)
 
 
 def cell(*children: str, classes: str | None = None, name: str | None = None) -> Markup:

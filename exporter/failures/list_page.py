@@ -19,6 +19,9 @@ from exporter.model import UNKNOWN
 
 _TIMES = {"15m": "last 15 minutes", "1h": "last hour", "6h": "last 6 hours", "24h": "last 24 hours"}
 _STATUSES = ("4xx", "5xx")
+_CAUSE_HEADS = ("Cause", "Category", "Failures", "Over time")
+_CAUSES_AT_ONCE = 8
+"""The others are behind a click."""
 
 _Counts = list[tuple[int, int]]
 """Moments, and how many failures then."""
@@ -146,9 +149,17 @@ def _over_time(overview: Overview) -> Markup:
             tag("h2", {}, "Over time"),
             tag("p", {"class": "soft"}, f"Every failure counts here, kept or not. A bar is {length_of_a_bar(axis)}."),
             tag("ul", {"class": "cards"}, *cards),
-            table("Causes, the most frequent first", ("Cause", "Category", "Failures", "Over time"), rows),
+            table("Causes, the most frequent first", _CAUSE_HEADS, rows[:_CAUSES_AT_ONCE]),
+            _more_causes(rows[_CAUSES_AT_ONCE:]),
         ]
     )
+
+
+def _more_causes(rows: list[Markup]) -> Markup:
+    if not rows:
+        return NOTHING
+    summary = tag("summary", {}, counted(len(rows), "more cause"))
+    return tag("details", {}, summary, table("The other causes", _CAUSE_HEADS, rows))
 
 
 def _most_first(counts: Mapping[_Of, _Counts]) -> list[tuple[_Of, _Counts]]:
@@ -164,7 +175,7 @@ def _card(axis: Axis, selection: Selection, category: str, counts: _Counts) -> M
         tag(
             "div",
             {"class": "soft"},
-            f"{counted(sum(heights), 'failure')}, at most {max(heights):,} in {length_of_a_bar(axis)}",
+            f"{counted(sum(heights), 'failure')}, peak {max(heights):,}",
         ),
         chart(axis, heights, category),
         tag(
@@ -209,7 +220,7 @@ def _entry_row(entry: Entry) -> Markup:
         link(f"{PATH}/{entry.id}", time(entry.at_ms)),
         cell(status_of(kind.status), classes=severity(kind.status), name="status"),
         cell(tag("strong", {}, kind.cause), tag("div", {"class": "soft line"}, entry.evidence)),
-        cell(route),
+        cell(route, classes="route"),
         cell(f"{api}/{kind.stage}", name="API"),
         cell(milliseconds(entry.duration_ms), classes="number", name="took"),
     )

@@ -7,7 +7,7 @@ replaced, too: control characters, and those that turn the direction of what fol
 from collections.abc import Iterable, Mapping
 from html import escape
 
-_VOID = frozenset({"input", "link", "meta", "path"})
+_VOID = frozenset({"input", "meta"})
 _UNSHOWABLE = dict.fromkeys(
     (
         *(*range(0x09), *range(0x0B, 0x20), *range(0x7F, 0xA0)),

@@ -38,7 +38,7 @@ lint: $(INSTALLED) ## Check format, style, types and the house rules
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
-	$(BIN)/yamllint --strict config
+	$(BIN)/yamllint --strict config .github
 
 format: $(INSTALLED) ## Format the code and fix what can be fixed safely
 	$(BIN)/ruff check --fix-only .

@@ -40,12 +40,10 @@ traces: {{endpoint: "http://127.0.0.1:9"}}
 def write_world(path: Path, per_second: int, seconds: int) -> None:
     """What the fake will log; each second's lines are ingested two seconds later."""
     requests = per_second * seconds
-    logs = {
-        ACCESS: prepared.access_lines(requests, failing=0.01, form="json", per_second=per_second),
-        EXECUTION: prepared.execution_lines(requests, failing=0.01, level="INFO", per_second=per_second),
-    }
+    execution = prepared.execution_lines(requests, failing=0.01, level="INFO", per_second=per_second)
+    access = prepared.access_lines(requests, failing=0.01, form="json", per_second=per_second)
     with path.open("w", encoding="utf-8") as file:
-        for group, lines in logs.items():
+        for group, lines in ((ACCESS, joined(access, execution)), (EXECUTION, execution)):
             for line in lines:
                 at_ms = line.at_ms - prepared.START_MS
                 event = {
@@ -55,6 +53,22 @@ def write_world(path: Path, per_second: int, seconds: int) -> None:
                     "message": line.message,
                 }
                 file.write(json.dumps(event) + "\n")
+
+
+def joined(access: list[prepared.Line], execution: list[prepared.Line]) -> Iterator[prepared.Line]:
+    """The access lines with ids and status of the execution lines' requests, in order of arrival."""
+    requests: dict[str, dict[str, str]] = {}
+    for line in execution:
+        request_id, _, text = line.message[1:].partition(") ")
+        fields = requests.setdefault(request_id, {"requestId": request_id})
+        name, _, value = text.partition(": ")
+        if name == "Extended Request Id":
+            fields["extendedRequestId"] = value
+        elif name == "Method completed with status":
+            error = ("-", "-") if value == "200" else ("Internal server error", "DEFAULT_5XX")
+            fields |= {"status": value, "error.message": error[0], "error.responseType": error[1]}
+    for line, fields in zip(access, requests.values(), strict=True):
+        yield prepared.Line(line.at_ms, json.dumps(json.loads(line.message) | fields))
 
 
 @contextmanager
@@ -124,7 +138,8 @@ def main() -> None:
     print(f"lines      {lines:,.0f} read")
     print(f"calls      {total(metrics, f'{own}aws_requests_total') / seconds:.2f} a second")
     print(f"bytes      {total(metrics, f'{own}aws_response_bytes_total') / seconds / 1e6:.2f} MB a second")
-    print(f"state      {disk / 1e6:.2f} MB, {total(metrics, f'{own}outbox_spans'):.0f} spans waiting")
+    failures, spans = total(metrics, f"{own}requests_settled_total"), total(metrics, f"{own}outbox_spans")
+    print(f"state      {disk / 1e6:.2f} MB, with {spans:.0f} spans of {failures:.0f} failures waiting")
 
 
 if __name__ == "__main__":

@@ -21,27 +21,41 @@ class Line(NamedTuple):
     message: str
 
 
+class _Identity(NamedTuple):
+    """What both logs say of a request."""
+
+    number: int
+    request_id: str
+    extended_id: str
+    failed: bool
+
+
+def _identities(requests: int, failing: float) -> Iterator[_Identity]:
+    rng = random.Random(3)
+    for number in range(requests):
+        yield _Identity(number, _uuid(rng), f"{rng.getrandbits(88):022x}=", rng.random() < failing)
+
+
 def execution_lines(requests: int, *, failing: float, level: Level, per_second: int = 1_000) -> list[Line]:
     """The execution lines of `requests`, by event time. `TRACE` is INFO with full data tracing."""
     rng = random.Random(1)
     lines: list[Line] = []
-    for number in range(requests):
-        begin = START_MS + number * 1_000 // per_second
-        end = begin + rng.randrange(10, 200)
-        lines += _request(rng, begin, end, failed=rng.random() < failing, level=level)
+    for identity in _identities(requests, failing):
+        begin = START_MS + identity.number * 1_000 // per_second
+        lines += _request(rng, identity, begin, begin + rng.randrange(10, 200), level=level)
     lines.sort(key=lambda line: line.at_ms)
     return lines
 
 
-def _request(rng: random.Random, begin: int, end: int, *, failed: bool, level: Level) -> Iterator[Line]:
-    request_id = _uuid(rng)
+def _request(rng: random.Random, identity: _Identity, begin: int, end: int, *, level: Level) -> Iterator[Line]:
+    _, request_id, extended_id, failed = identity
     status = 502 if failed else 200
 
     def line(at_ms: int, text: str) -> Line:
         return Line(at_ms, f"({request_id}) {text}")
 
     if level != "ERROR":
-        yield line(begin, f"Extended Request Id: {rng.getrandbits(88):022x}=")
+        yield line(begin, f"Extended Request Id: {extended_id}")
         yield line(
             begin,
             "API Key authorized because method 'GET /orders/{id}' does not require API Key. "
@@ -83,25 +97,26 @@ def _request(rng: random.Random, begin: int, end: int, *, failed: bool, level: L
         yield line(end, f"X-ray Tracing ID : Root=1-{rng.getrandbits(32):08x}-{rng.getrandbits(96):024x}")
 
 
-def access_lines(requests: int, *, failing: float, form: AccessFormat, per_second: int = 1_000) -> list[Line]:
-    """The access lines of `requests`, by event time."""
+def access_lines(
+    requests: int, *, failing: float, form: AccessFormat, per_second: int = 1_000, resources: int = 40
+) -> list[Line]:
+    """The access lines of `requests`, by event time: of the same requests as `execution_lines`."""
     rng = random.Random(2)
     lines = []
-    for number in range(requests):
+    for number, request_id, extended_id, failed in _identities(requests, failing):
         at_ms = START_MS + number * 1_000 // per_second
-        failed = rng.random() < failing
         status = 502 if failed else 200
-        resource = f"/orders/{{id}}/{rng.randrange(40)}"
+        resource = f"/orders/{{id}}/{number % resources}"
         if form == "clf":
             message = (
                 f'203.0.113.7 - - [09/Oct/2025:12:00:00 +0000] "GET {resource} HTTP/1.1" {status} 1234 '
-                f"{_uuid(rng)} {rng.getrandbits(88):022x}="
+                f"{request_id} {extended_id}"
             )
         else:
             message = json.dumps(
                 {
-                    "requestId": _uuid(rng),
-                    "extendedRequestId": f"{rng.getrandbits(88):022x}=",
+                    "requestId": request_id,
+                    "extendedRequestId": extended_id,
                     "ip": "203.0.113.7",
                     "userAgent": "Mozilla/5.0 (X11; Linux x86_64) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/128.0",
                     "requestTime": "09/Oct/2025:12:00:00 +0000",

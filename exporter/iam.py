@@ -10,6 +10,7 @@ import re
 from collections import defaultdict
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import groupby
 from typing import Final
 
 from exporter.config import Account, Config
@@ -174,10 +175,12 @@ def _hcl_statement(statement: Statement) -> str:
         "actions": _hcl_list(statement.actions),
         "resources": _hcl_list(statement.resources),
     }
-    # Equals signs stand in one column up to the first value of several lines.
-    width = max(len(key) for key, value in values.items() if "\n" not in value)
-    keys = {key: key if "\n" in value else key.ljust(width) for key, value in values.items()}
-    lines = "".join(f"    {keys[key]} = {value}\n" for key, value in values.items())
+    # Equals signs of neighbours stand in one column, where their values are of one line.
+    lines = ""
+    for is_long, keys in groupby(values, lambda key: "\n" in values[key]):
+        run = list(keys)
+        width = max(map(len, run))
+        lines += "".join(f"    {key if is_long else key.ljust(width)} = {values[key]}\n" for key in run)
     return f"  statement {{\n{lines}  }}\n"
 
 

@@ -103,6 +103,10 @@ class Chromium:
         error = self.call("Page.navigate", url=url).get("errorText")
         if error:
             raise ChromiumError(f"{url}: {error}")
+        self.wait_for_load()
+
+    def wait_for_load(self):
+        """Wait until a page has been loaded since the last `open` began."""
         while not any(event.get("method") == "Page.loadEventFired" for event in self.events):
             self.events.append(self._receive())
 

@@ -184,6 +184,11 @@ def log_lines() -> dict[str, list[prepared.Line]]:
     }
 
 
+def about(number: float) -> str:
+    """Two digits of a number: what is weighed here is an example."""
+    return f"{float(f'{number:.2g}'):,.10g}"
+
+
 def table_of_costs() -> str:
     rows = [
         "| log | lines a request | bytes a request | GB for a million requests | ingestion of a million requests |",
@@ -191,8 +196,11 @@ def table_of_costs() -> str:
     ]
     for name, lines in log_lines().items():
         size = sum(len(line.message.encode()) + EVENT_OVERHEAD_BYTES for line in lines) / REQUESTS
-        dollars = size * 1e6 / 1e9 * DOLLARS_PER_GB
-        rows.append(f"| {name} | {len(lines) / REQUESTS:.2f} | {size:,.0f} | {size * 1e6 / 1e9:.3f} | ${dollars:.3f} |")
+        gigabytes = size * 1e6 / 1e9
+        rows.append(
+            f"| {name} | {about(len(lines) / REQUESTS)} | {about(size)} | {about(gigabytes)} | "
+            f"${about(gigabytes * DOLLARS_PER_GB)} |"
+        )
     return "\n".join(rows) + "\n"
 
 

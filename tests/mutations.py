@@ -45,7 +45,7 @@ MUTATIONS = (
         name="tombstones stand under the request id only",
         edits=(
             (
-                "correlate.py",
+                "identity.py",
                 "marks = {mark(Mark.ID, text) for text in unit.ids}\n",
                 "marks = {mark(Mark.ID, text) for text in unit.ids - unit.extended_ids}\n",
             ),
@@ -53,7 +53,7 @@ MUTATIONS = (
     ),
     Mutation(
         name="tombstones stand under the access event only",
-        edits=(("correlate.py", "marks = {mark(Mark.ID, text) for text in unit.ids}\n", "marks: set[int] = set()\n"),),
+        edits=(("identity.py", "marks = {mark(Mark.ID, text) for text in unit.ids}\n", "marks: set[int] = set()\n"),),
     ),
     Mutation(
         name="tombstones are forgotten as soon as the watermark has passed",

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from benchmarks import prepared
 from exporter.discovery.forecast import DEFAULT_QUOTA, FILTER_LOG_EVENTS_QUOTA, PLANNED_SHARE, pages_per_poll
-from tests.coverage_reference import REQUESTS, log_lines
+from tests.coverage_reference import REQUESTS, about, log_lines
 
 PAGE = Path(__file__).parent.parent / "docs" / "sizing.md"
 PAGE_BYTES = 1_000_000
@@ -77,7 +77,7 @@ def most_requests(setup: str, budget: float, poll_ms: int) -> int:
             low = middle
         else:
             high = middle
-    return int(f"{low:.2g}".replace("e+0", "e")) if low < 100 else int(float(f"{low:.2g}"))
+    return int(float(f"{low:.2g}"))
 
 
 def table_of_calls() -> str:
@@ -87,7 +87,7 @@ def table_of_calls() -> str:
     ]
     for setup in SETUPS:
         cells = [
-            f"{calls_per_second(setup, rate, POLL_MS):.2f} calls/s, {_size(bytes_per_second(setup, rate, POLL_MS))}/s"
+            f"{about(calls_per_second(setup, rate, POLL_MS))} calls/s, {_size(bytes_per_second(setup, rate, POLL_MS))}/s"
             for rate in RATES
         ]
         rows.append(f"| {setup} | {' | '.join(cells)} |")
@@ -116,12 +116,12 @@ def table_of_network() -> str:
     ]
     for setup in SETUPS:
         gigabytes = bytes_per_second(setup, 100, POLL_MS) * MONTH_SECONDS / 1e9
-        rows.append(f"| {setup} | {gigabytes:,.0f} GB | ${gigabytes * 0.045:,.0f} | ${gigabytes * 0.01:,.0f} |")
+        rows.append(f"| {setup} | {about(gigabytes)} GB | ${about(gigabytes * 0.045)} | ${about(gigabytes * 0.01)} |")
     return "\n".join(rows) + "\n"
 
 
 def _size(size: float) -> str:
-    return f"{size / 1e6:.1f} MB" if size >= 1e5 else f"{size / 1e3:.0f} kB"
+    return f"{about(size / 1e6)} MB" if size >= 1e6 else f"{about(size / 1e3)} kB"
 
 
 def generated() -> dict[str, str]:

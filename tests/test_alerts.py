@@ -225,10 +225,12 @@ def test_the_overview_lists_every_alert_with_its_severity():
 # ----------------------------------------------------------------------------------------------------------------- tools
 
 
+@pytest.mark.servers
 def test_promtool_takes_the_rules():
     tool("promtool", "prometheus", "check", "rules", "alerts.yml", "recording-rules.yml")
 
 
+@pytest.mark.servers
 @pytest.mark.parametrize(
     "path",
     [pytest.param(path, marks=[pytest.mark.long] * (path.name in MINUTES_LONG)) for path in TEST_FILES],
@@ -246,10 +248,12 @@ def test_an_alert_was_seen_firing_and_not_firing_in_worlds_of_samples(name):
     assert any(not case["exp_alerts"] for case in cases)
 
 
+@pytest.mark.servers
 def test_amtool_takes_the_example():
     tool("amtool", "prometheus-alertmanager", "check-config", "alertmanager.yml")
 
 
+@pytest.mark.servers
 @each_alert
 def test_the_example_routes_by_severity(name):
     severity = ALERTS[name]["labels"]["severity"]

@@ -139,7 +139,9 @@ def test_groups_that_discovery_will_find_have_to_be_named_rather_than_opened_wid
 
 
 def test_a_policy_that_no_managed_policy_can_hold_is_told():
-    watches = "".join(f"  - {{name: w{n}, region: eu-west-1, access_log: {{group: access/{n:03}}}}}\n" for n in range(200))
+    watches = "".join(
+        f"  - {{name: w{n}, region: eu-west-1, access_log: {{group: access/{n:03}}}}}\n" for n in range(200)
+    )
     assert is_too_long(policies(config_of(f"watches:\n{watches}"))["own"])
     assert not is_too_long(policies(config_of(ONE))["own"])
 
@@ -172,6 +174,16 @@ def test_terraform_gets_a_document_for_each_identity_under_a_name_of_its_own(tmp
     assert text.count("data ") == 4
     assert len({line for line in text.splitlines() if line.startswith("data ")}) == 4
     assert text.count('actions   = ["logs:Unmask"]') == 4
+
+
+def test_terraform_is_laid_out_as_its_formatter_does():
+    (statements,) = policies(discovering(), access_groups=["access/*"]).values()
+    (block,) = [part for part in policy_terraform("own", statements).split("\n\n") if "FindLogGroups" in part]
+    assert block == (
+        '  statement {\n    sid    = "FindLogGroups"\n    effect = "Allow"\n    actions = [\n'
+        '      "logs:DescribeDeliveries",\n      "logs:DescribeDeliveryDestinations",\n'
+        '      "logs:DescribeDeliverySources",\n      "logs:DescribeLogGroups",\n    ]\n    resources = ["*"]\n  }'
+    )
 
 
 def test_terraform_says_what_json_says():

@@ -28,7 +28,7 @@ from exporter.model import Api, Commit
 from exporter.rules import shipped_rules
 from exporter.web import WebServer, build_app
 
-pytestmark = pytest.mark.process
+pytestmark = [pytest.mark.process, pytest.mark.servers]
 
 CONFIG = Path(__file__).parent.parent / "config" / "prometheus"
 FASTER = 50

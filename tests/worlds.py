@@ -9,7 +9,7 @@ import json
 import random
 import tempfile
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -20,7 +20,7 @@ from exporter.metrics.totals import Totals
 from exporter.model import Api, LogEvent, LogGroup, Page, Window
 from exporter.pipeline import PollOutcome, Watch, WatchGroup, WatchSpec
 from exporter.reading import Labelling
-from exporter.record import Recorder
+from exporter.record import Recorder, Told
 from exporter.rules import shipped_rules
 from exporter.sources import GroupUnreadable, ListingBroken, SourceError, Unavailable
 from exporter.spans import SpanOptions
@@ -334,6 +334,7 @@ class Life:
         spans: bool | SpanOptions = False,
         budget: int = 1_000_000,
         open_ledger: Callable[[Path], SqliteLedger] = SqliteLedger,
+        show: Callable[[Sequence[Told]], None] = lambda _: None,
     ) -> None:
         self.source = source
         self.path = Path(directory) / "state.db"
@@ -353,6 +354,7 @@ class Life:
         self._span_options = SpanOptions() if spans is True else spans or None
         self._budget = budget
         self._open_ledger = open_ledger
+        self._show = show
         self.restarts = -1
         self.born()
 
@@ -376,6 +378,7 @@ class Life:
                 labelling=Labelling(),
                 span_options=self._span_options,
                 budget=lambda _status, _cause: self._budget,
+                show=self._show,
             ),
             ticks=lambda: self.source.now / 1000,
             stopping=lambda: False,

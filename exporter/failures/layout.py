@@ -59,6 +59,7 @@ svg { display: block; width: 100%; height: 2.5rem } .bars { fill: var(--bar) } .
 .spark { width: 16rem } .spark svg { height: 1.5rem } .phase { width: 50% } .phase svg { height: 1.25rem }
 summary { padding: .5rem 0; cursor: pointer; color: var(--link) }
 .places { display: flex; gap: 1.5rem; flex-wrap: wrap; margin: 1rem 0 }
+@media (min-width: 44rem) { .route { min-width: 13rem } }
 @media (max-width: 44rem) {
   .stacked caption { display: block } .stacked thead { position: absolute; left: -999rem }
   .stacked, .stacked tbody, .stacked tr, .stacked td, .stacked th { display: block }
@@ -102,7 +103,7 @@ def link(href: str, words: str, *, name: str | None = None) -> Markup:
 
 def address(query: Mapping[str, str]) -> str:
     """The list with these parameters."""
-    return f"{PATH}?{urlencode(query)}" if query else PATH
+    return f"{PATH}?{urlencode(query, errors='replace')}" if query else PATH
 
 
 def severity(status: int | None) -> str:

@@ -175,13 +175,14 @@ def _card(axis: Axis, selection: Selection, category: str, counts: _Counts) -> M
         tag(
             "div",
             {"class": "soft"},
-            f"{counted(sum(heights), 'failure')}, peak {max(heights):,}",
+            counted(sum(heights), "failure"),
         ),
         chart(axis, heights, category),
         tag(
             "div",
             {"class": "ends", "aria-hidden": "true"},
             tag("span", {}, clock_time(axis.start_ms)),
+            tag("span", {}, f"peak {max(heights):,}"),
             tag("span", {}, clock_time(axis.end_ms)),
         ),
     )

@@ -28,7 +28,7 @@ def figures(*, warm_up_s: float = 5, seconds: float = 15, per_second: int = 500)
         config = "initial_lookback: 1d\n" + watches(1, REGIONS, access=False)
         config += "\naccounts: [{name: default, calls_per_second: 25}]"
         with serving("--per-second", str(per_second), "--failing", "1", "--level", level) as server:
-            config += f'\ntraces: {{endpoint: "{server.url}", budget: {{default: 1000000000}}}}'
+            config += f'\ntraces: {{endpoint: "{server.url}", budget: {{per_minute: 1000000000}}}}'
             with exporting(config, server) as exporter:
                 time.sleep(warm_up_s)
                 began, cpu, settled = time.monotonic(), exporter.cpu_seconds(), exporter.total("requests_settled_total")

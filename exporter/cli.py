@@ -199,6 +199,7 @@ The demo runs: generated traffic of four APIs fails in every way there is.
 
   metrics     {url}
   overview    {url.rsplit("/", 1)[0]}/
+  failures    {url.rsplit("/", 1)[0]}/failures
   one cause   curl -s {url} | grep 'failed_requests_total.*integration_timeout'
   one request (. {environment}; apigateway-exporter find --cause integration_timeout --limit 1)
 

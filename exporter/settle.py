@@ -5,6 +5,7 @@ the unit (DESIGN 3.4): ids only join, several requests may share one. This file 
 says of each whether it is whole and why; it reads no lines, keeps nothing and knows no clock.
 """
 
+from bisect import bisect_right
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
@@ -21,6 +22,8 @@ _EARLY_MS = 1_000
 """How much before its access line's time an execution line may lie: both clocks are AWS's, rounded."""
 _LINK_DELAY_MS = 10_000
 """How long after its arrival a request's first execution line may be written (a web ACL, a slow authorizer)."""
+_NEAR = 64
+"""How many neighbours in time are looked at where ids do not decide: a caller's choice of ids must not cost more."""
 _LINK = "Extended Request Id: "
 TRAILERS = ("AWS Integration Endpoint RequestId : ", "X-ray Tracing ID : ")
 """Printed after the terminal line (messages.md 1)."""
@@ -229,34 +232,41 @@ class _Segment:
 
 
 def _rejoined(cuts: list[_Segment]) -> list[_Segment]:
-    """Put requests that were delivered in several batches together again."""
-    whole = sorted(cuts, key=lambda segment: segment.first_ms)
-    for part in list(whole):
-        owners = [other for other in whole if other is not part and part.may_be_part_of(other)]
+    """Put requests that were delivered in several batches together again: a part goes to the nearest before it."""
+    whole: list[_Segment] = []
+    for part in sorted(cuts, key=lambda segment: (segment.first_ms, not segment.links)):
+        owners = [other for other in whole[-_NEAR:] if part.may_be_part_of(other)]
         if owners:
-            owner = min(owners, key=lambda other: abs(part.first_ms - other.first_ms))
-            owner.take(part)
-            whole.remove(part)
+            min(owners, key=lambda other: abs(part.first_ms - other.first_ms)).take(part)
+        else:
+            whole.append(part)
     return sorted(whole, key=lambda segment: segment.first_ms)
 
 
 def _paired(
     lines: Sequence[AccessLine], segments: Sequence[tuple[ExecutionLine, ...]]
 ) -> tuple[list[list[tuple[ExecutionLine, ...]]], list[tuple[ExecutionLine, ...]]]:
-    """Give each segment to the access line it fits: by extended id, else by status and nearness in time."""
+    """Give each segment to the access line it fits: by extended id, else by status and nearness in time.
+
+    `lines` are in order of time.
+    """
     fits: list[tuple[int, int, int]] = []
+    by_extended = {line.glance.extended_request_id: index for index, line in enumerate(lines)}
+    times = [line.event.at_ms for line in lines]
     for number, segment in enumerate(segments):
-        extended, status = _extended(segment), _status(segment)
-        for index, line in enumerate(lines):
-            own = line.glance.extended_request_id
-            if extended is not None and own is not None:
-                if extended == own:
-                    fits.append((-1, number, index))
+        extended, status, first_ms = _extended(segment), _status(segment), segment[0].event.at_ms
+        if extended is not None and extended in by_extended:
+            fits.append((-1, number, by_extended[extended]))
+            continue
+        end = bisect_right(times, first_ms + _EARLY_MS)
+        for index in range(max(0, end - _NEAR), end):
+            line = lines[index]
+            if extended is not None and line.glance.extended_request_id is not None:
                 continue
             if status is not None and line.glance.status is not None and status != line.glance.status:
                 continue
             if _fits_in_time(line, segment):
-                fits.append((abs(segment[0].event.at_ms - line.event.at_ms), number, index))
+                fits.append((abs(first_ms - line.event.at_ms), number, index))
     shares: list[list[tuple[ExecutionLine, ...]]] = [[] for _ in lines]
     owned: set[int] = set()
     ended: set[int] = set()

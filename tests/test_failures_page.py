@@ -510,7 +510,7 @@ def test_charts_count_what_is_asked_for_in_words_and_bars(address):
 def test_the_page_says_since_when_it_knows_and_what_a_restart_does():
     pages, _ = pages_of([])
     text = re.sub("<[^>]*>", "", body_of(pages, "/failures"))
-    assert "Known since 2025-10-09 08:54:00, when this process started: 0 failures" in text
+    assert "This process started at 2025-10-09 08:54:00 and knows what it has counted since: 0 failures" in text
     assert "A restart starts empty" in text
     assert "There was no failure so far." in text
 

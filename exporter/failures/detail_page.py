@@ -36,7 +36,7 @@ def unknown_page(identity: str, since_ms: int) -> str:
         tag(
             "p",
             {},
-            "It may have been pushed out by newer ones, or have happened before ",
+            "It may have been pushed out by newer ones, or have been counted before ",
             time(since_ms),
             ", when this process started: the page keeps failures in memory only. ",
             tag("code", {}, "apigateway-exporter find"),

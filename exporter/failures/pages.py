@@ -46,7 +46,7 @@ class _Listing(msgspec.Struct, frozen=True, kw_only=True):
     """The JSON of the list."""
 
     since_ms: int
-    """When this process started: what failed before is not known."""
+    """When this process started: what was counted before is not known."""
     learned: int
     kept: int
     size_bytes: int

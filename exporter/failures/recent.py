@@ -40,7 +40,7 @@ class RecentFailures:
     """Safe to share between threads."""
 
     def __init__(self, *, since_ms: int, per_cause: int = PER_CAUSE, max_bytes: int = MAX_BYTES) -> None:
-        """`since_ms`: when this process began; whatever failed before is not known."""
+        """`since_ms`: when this process began; what was counted before is not known."""
         self.since_ms = since_ms
         self.per_cause = per_cause
         self.max_bytes = max_bytes

@@ -24,7 +24,9 @@ STRETCH_MS = 10_000
 _PREFIX = str(prepared.START_MS // STRETCH_MS).encode()
 """What the timestamps of a stretch have in common: all but their last four digits."""
 _ID = b"5eed5eed"
-_EVENT_ID = re.compile(rb'"eventId":"\d+"')
+_EVENT_ID = re.compile(rb'(?<="eventId":")\d+(?=")')
+_EVENT_TIME_BITS = 144
+"""Below the event time in an event id: ingestion, batch, and position in it."""
 _UUID_HEAD = re.compile(rb"[0-9a-f]{8}(?=-[0-9a-f]{4}-4[0-9a-f]{3}-8)")
 _EMPTY = b'{"events":[],"searchedLogStreams":[]}'
 
@@ -34,20 +36,18 @@ class Template:
 
     def __init__(self, lines: Sequence[prepared.Line]) -> None:
         bodies = prepared.pages([line for line in lines if line.at_ms < prepared.START_MS + STRETCH_MS])
-        number = iter(range(10**9))
-
-        def event_id(_: re.Match[bytes]) -> bytes:
-            return b'"eventId":"%s%047d"' % (_PREFIX, next(number))
-
-        self._bodies = [_UUID_HEAD.sub(_ID, _EVENT_ID.sub(event_id, body)) for body in bodies]
+        marked = [_UUID_HEAD.sub(_ID, body) for body in bodies if lines]
+        self._event_ids = [[int(found) for found in _EVENT_ID.findall(body)] for body in marked]
+        self._bodies = [_EVENT_ID.sub(b"%056d", body.replace(b"%", b"%%")) for body in marked]
 
     def __len__(self) -> int:
         return len(self._bodies)
 
     def page(self, stretch: int, index: int) -> bytes:
-        """A page of a stretch: its body without token, closing brace included."""
-        body = self._bodies[index].replace(_PREFIX, b"%d" % stretch)
-        return body.replace(_ID, b"%08x" % (stretch & 0xFFFFFFFF))
+        """A page of a stretch, without token."""
+        later = (stretch * STRETCH_MS - prepared.START_MS) << _EVENT_TIME_BITS
+        body = self._bodies[index].replace(_PREFIX, b"%d" % stretch).replace(_ID, b"%08x" % (stretch & 0xFFFFFFFF))
+        return body % tuple(event_id + later for event_id in self._event_ids[index])
 
 
 @dataclass(kw_only=True, slots=True)

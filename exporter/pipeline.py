@@ -154,7 +154,7 @@ class Watch:
         try:
             outcome = self._poll_slices(began)
         except SourceError as error:
-            outcome, message = error.reason, str(error)
+            outcome, message = ("stopped" if self._stopping() else error.reason), str(error)
         except LedgerError as error:
             # What was judged may or may not be durable: memory is made again from what is.
             outcome, message = "ledger", str(error)
@@ -165,7 +165,8 @@ class Watch:
         name = self.spec.name
         self._metrics.polls.labels(name, outcome).inc()
         self._metrics.poll_duration.observe(self._ticks() - began)
-        self._metrics.watch_up.labels(name).set(1 if outcome == "ok" else 0)
+        if outcome != "stopped":
+            self._metrics.watch_up.labels(name).set(1 if outcome == "ok" else 0)
         if outcome in {"ok", "left_out"}:
             self._metrics.last_success.labels(name).set(self._source.now_ms() / 1000)
         return PollOutcome(outcome, self._pages, message)

@@ -176,7 +176,7 @@ discover: {rest: yes}
         "12: watches[3].fetch: `failures` is not available in this version; write `all`",
         "12: watches[3].name: `watches[2]` has the same name; give each its own",
         "13: traces.endpoint: the environment variable NOT is not set; set it or write `${NOT:-default}`",
-        "14: discover.rest: YAML reads `yes` as true; write `true`, or `\"yes\"` if text is meant",
+        '14: discover.rest: YAML reads `yes` as true; write `true`, or `"yes"` if text is meant',
     ]
 
 

@@ -783,6 +783,7 @@ def sights():
 
 
 @pytest.mark.process
+@pytest.mark.servers
 @pytest.mark.parametrize("dark", [False, True], ids=["light", "dark"])
 @pytest.mark.parametrize(("width", "height"), LOOKS)
 def test_every_page_fits_is_legible_and_asks_for_nothing_else(browser, sights, width, height, dark):
@@ -803,6 +804,7 @@ def test_every_page_fits_is_legible_and_asks_for_nothing_else(browser, sights, w
 
 
 @pytest.mark.process
+@pytest.mark.servers
 def test_the_bars_are_drawn(browser, sights):
     for name in ("list", "one"):
         browser.look(390, 844, dark=False)
@@ -815,6 +817,7 @@ def test_the_bars_are_drawn(browser, sights):
 
 
 @pytest.mark.process
+@pytest.mark.servers
 def test_the_keyboard_reaches_everything_and_shows_where_it_is(browser, sights):
     browser.look(1280, 900, dark=False)
     browser.open(sights["list"])
@@ -835,11 +838,13 @@ def test_the_keyboard_reaches_everything_and_shows_where_it_is(browser, sights):
 
 
 @pytest.mark.process
+@pytest.mark.servers
 def test_the_form_filters_without_a_script(browser, sights):
     browser.look(1280, 900, dark=False)
     browser.open(sights["list"])
     browser.run("document.querySelector('#cause').value = 'backend_5xx'")
     browser.run("document.querySelector('button').focus()")
+    browser.events.clear()
     browser.press("Enter")
     browser.wait_for_load()
     assert "cause=backend_5xx" in browser.run("location.search")

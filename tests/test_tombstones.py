@@ -6,7 +6,6 @@ from hypothesis import strategies as st
 from exporter.model import AccessGlance
 from exporter.tombstones import Mark, Tombstones, joinable_ids, mark, pack
 
-
 MARK_OF_A = 11880939597171687856
 """Pinned: a state file written by one version is read by the next."""
 

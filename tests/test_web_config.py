@@ -25,7 +25,9 @@ from exporter.web_config.sections import CIPHERS
 from tests.certificates import Authority
 
 PASSWORD = "hemlig lösen"
-HASH = bcrypt.hashpw(PASSWORD.encode(), b"$2b$04$" + b"a" * 21 + b"u").decode()  # a fixed salt: it is in the names of tests
+HASH = bcrypt.hashpw(
+    PASSWORD.encode(), b"$2b$04$" + b"a" * 21 + b"u"
+).decode()  # a fixed salt: it is in the names of tests
 HTPASSWD_HASH = "$2y$10$X0h1gDsPszWURQaxFh.zoubFi6DXncSjhoQNJgRrnGs7EsimhC7zG"
 CA = Authority()
 SERVER = CA.issue("localhost", "127.0.0.1")

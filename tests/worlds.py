@@ -5,6 +5,7 @@ late, in one or two batches, and never change. A `Life` polls a watch through a 
 what counts is what its ledger holds in the end.
 """
 
+import contextlib
 import json
 import random
 import tempfile
@@ -89,8 +90,10 @@ class Request:
                 (begin, f"Extended Request Id: {self.extended_id}"),
                 (
                     begin,
-                    f"API Key authorized because method '{self.method} {self.resource}' does not require API Key. "
-                    "Request will not contribute to throttle or quota limits",
+                    (
+                        f"API Key authorized because method '{self.method} {self.resource}' does not require API Key. "
+                        "Request will not contribute to throttle or quota limits"
+                    ),
                 ),
                 (begin, f"Starting execution for request: {self.request_id}"),
                 (begin, f"HTTP Method: {self.method}, Resource Path: /orders/17"),
@@ -132,8 +135,10 @@ OUTCOMES: dict[str, tuple[int, str | None, str | None, str | None, list[str] | N
         "Internal server error",
         "DEFAULT_5XX",
         [
-            "Lambda execution failed with status 200 due to customer function error: division by zero. "
-            "Lambda request id: 0c7b5b0c-1f6a-4c80-8d1a-111111111111"
+            (
+                "Lambda execution failed with status 200 due to customer function error: division by zero. "
+                "Lambda request id: 0c7b5b0c-1f6a-4c80-8d1a-111111111111"
+            )
         ],
     ),
     "throttled_lambda": (
@@ -159,8 +164,10 @@ OUTCOMES: dict[str, tuple[int, str | None, str | None, str | None, list[str] | N
         None,
         None,
         [
-            "Lambda execution failed with status 200 due to customer function error: boom. "
-            "Lambda request id: 0c7b5b0c-1f6a-4c80-8d1a-333333333333"
+            (
+                "Lambda execution failed with status 200 due to customer function error: boom. "
+                "Lambda request id: 0c7b5b0c-1f6a-4c80-8d1a-333333333333"
+            )
         ],
     ),
 }
@@ -438,10 +445,8 @@ def live(
             last = source.pages_given + rng.randrange(0, 4)
             plain = source.fault
             source.fault = lambda group, page, last=last, plain=plain: Crash() if page >= last else plain(group, page)
-            try:
+            with contextlib.suppress(Crash):
                 life.poll()
-            except Crash:
-                pass
             source.fault = plain
         else:
             life.poll()

@@ -71,8 +71,8 @@ def _standing(overview: Overview) -> Markup:
         {},
         "This process started at ",
         time(overview.since_ms),
-        f" and knows what it has counted since: {counted(held.learned, 'failure')}, of which {held.failures:,} are kept, "
-        f"the last {overview.per_cause} of each cause at each stage ({mebibytes(held.size_bytes)} of at most "
+        f" and knows what it has counted since: {counted(held.learned, 'failure')}, of which {held.failures:,} are "
+        f"kept, the last {overview.per_cause} of each cause at each stage ({mebibytes(held.size_bytes)} of at most "
         f"{mebibytes(overview.max_bytes)}). A restart starts empty; the counters of the metrics go on.",
     )
 

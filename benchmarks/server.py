@@ -27,7 +27,8 @@ _ID = b"5eed5eed"
 _EVENT_ID = re.compile(rb'(?<="eventId":")\d+(?=")')
 _EVENT_TIME_BITS = 144
 """Below the event time in an event id: ingestion, batch, and position in it."""
-_UUID_HEAD = re.compile(rb"[0-9a-f]{8}(?=-[0-9a-f]{4}-4[0-9a-f]{3}-8)")
+_ID_HEAD = re.compile(rb"[0-9a-f]{8}(?=-[0-9a-f]{4}-4[0-9a-f]{3}-8|[0-9a-f]{14}=|-[0-9a-f]{24})")
+"""Of request ids, extended request ids and X-Ray roots: none of them is ever used again."""
 _EMPTY = b'{"events":[],"searchedLogStreams":[]}'
 
 
@@ -36,7 +37,7 @@ class Template:
 
     def __init__(self, lines: Sequence[prepared.Line]) -> None:
         bodies = prepared.pages([line for line in lines if line.at_ms < prepared.START_MS + STRETCH_MS])
-        marked = [_UUID_HEAD.sub(_ID, body) for body in bodies if lines]
+        marked = [_ID_HEAD.sub(_ID, body) for body in bodies if lines]
         self._event_ids = [[int(found) for found in _EVENT_ID.findall(body)] for body in marked]
         self._bodies = [_EVENT_ID.sub(b"%056d", body.replace(b"%", b"%%")) for body in marked]
 

@@ -151,10 +151,12 @@ class Watch:
         began = self._ticks()
         self._pages = 0
         message = ""
+        unreadable: dict[str, str] = {}
         try:
             outcome = self._poll_slices(began)
         except SourceError as error:
             outcome, message = ("stopped" if self._stopping() else error.reason), str(error)
+            unreadable[error.group.name] = error.reason
         except LedgerError as error:
             # What was judged may or may not be durable: memory is made again from what is.
             outcome, message = "ledger", str(error)
@@ -167,6 +169,8 @@ class Watch:
         self._metrics.poll_duration.observe(self._ticks() - began)
         if outcome != "stopped":
             self._metrics.watch_up.labels(name).set(1 if outcome == "ok" else 0)
+            unreadable |= {group.name: reason for group, reason in self.left_out.items()}
+            self._metrics.set_unreadable(name, unreadable)
         if outcome in {"ok", "left_out"}:
             self._metrics.last_success.labels(name).set(self._source.now_ms() / 1000)
         return PollOutcome(outcome, self._pages, message)
@@ -285,7 +289,7 @@ class Watch:
                     result.noted[reader.group, audited] = listed.audited
                 self._metrics.log_events.labels(self.spec.name, reader.group.name).inc(listed.events)
                 if listed.delay_ms is not None:
-                    self._metrics.ingestion_delay.observe(listed.delay_ms / 1000)
+                    self._metrics.ingestion_delay.labels(self.spec.name).observe(listed.delay_ms / 1000)
                 if result.server_ms is None and listed.server_at_ms is not None:
                     result.server_ms = listed.server_at_ms
                     self._check_clock(memory, now_ms - result.server_ms)

@@ -169,12 +169,16 @@ def test_a_denied_execution_group_is_named_and_left_out_and_taken_up_again(quiet
     assert outcome.outcome == "left_out"
     assert EXECUTION.name in outcome.message
     assert quiet.watch.left_out == {EXECUTION: "denied"}
+    labels = {"watch": "orders-prod", "group": EXECUTION.name, "reason": "denied"}
+    name = "aws_apigateway_exporter_group_unreadable"
+    assert quiet.self_metrics.registry.get_sample_value(name, labels) == 1
     quiet.source.now += 60_000
     quiet.poll()
     assert quiet.failures() == Counter({TIMEOUT: 1}), "counted from the access line alone"
     quiet.source.fault = lambda _group, _page: None
     quiet.source.now += 20_000
     assert quiet.poll().outcome == "ok"
+    assert quiet.self_metrics.registry.get_sample_value(name, labels) is None
     live(quiet, random.Random(1), until_ms=START_MS + 900_000)
     assert quiet.failures() == Counter({TIMEOUT: 1}), "its execution lines are late evidence, not a second failure"
 

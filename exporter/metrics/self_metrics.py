@@ -37,8 +37,8 @@ def _gauge(name: str, labels: tuple[str, ...], explanation: str) -> Metric:
     return Metric(name=name, kind=Kind.GAUGE, labels=labels, help=explanation)
 
 
-def _histogram(name: str, explanation: str) -> Metric:
-    return Metric(name=name, kind=Kind.HISTOGRAM, help=explanation)
+def _histogram(name: str, labels: tuple[str, ...], explanation: str) -> Metric:
+    return Metric(name=name, kind=Kind.HISTOGRAM, labels=labels, help=explanation)
 
 
 _GROUP: Final = ("watch", "group")
@@ -55,6 +55,7 @@ WATCH_UP: Final = _gauge(
 )
 POLL_DURATION: Final = _histogram(
     "aws_apigateway_exporter_poll_duration_seconds",
+    (),
     "How long polls took, from the first call to the last commit.",
 )
 POLLS: Final = _counter(
@@ -77,8 +78,14 @@ WATERMARK_LAG: Final = _gauge(
     _GROUP,
     "Age of the instant up to which the log group has been read for good; computed when scraped.",
 )
+GROUP_UNREADABLE: Final = _gauge(
+    "aws_apigateway_exporter_group_unreadable",
+    (*_GROUP, "reason"),
+    "Always 1: a log group that cannot be read at the moment, and why (denied, missing, throttled and so on).",
+)
 INGESTION_DELAY: Final = _histogram(
     "aws_apigateway_exporter_ingestion_delay_seconds",
+    ("watch",),
     "Time from a log line's event time to its ingestion by CloudWatch, the greatest of a poll and group.",
 )
 LOG_EVENTS: Final = _counter(
@@ -204,6 +211,7 @@ STAGE_FINDINGS: Final = _gauge(
 
 OWN: Final = (
     *(BUILD_INFO, WATCH_UP, POLL_DURATION, POLLS, EFFECTIVE_POLL_INTERVAL, LAST_SUCCESS, WATERMARK_LAG),
+    GROUP_UNREADABLE,
     *(INGESTION_DELAY, LOG_EVENTS, UNREADABLE_LINES, LATE_EVENTS, LATE_EVIDENCE, REQUESTS_SETTLED, AWS_REQUESTS),
     *(AWS_RESPONSE_BYTES, AWS_THROTTLES, WATCH_RESTARTS, OUTBOX_SPANS, OUTBOX_LOG_RECORDS, OUTBOX_BYTES, OUTBOX_OLDEST),
     *(SPANS_SAMPLED, SPANS_SENT, SPANS_REJECTED, SPANS_DROPPED),
@@ -291,11 +299,13 @@ class SelfMetrics:
         self._by_watch: Final = (
             *(self.watch_up, self.polls, self.effective_poll_interval, self.last_success, self.log_events),
             *(self.unreadable_lines, self.late_events, self.late_evidence, self.requests_settled, self.watch_restarts),
+            self.ingestion_delay,
         )
 
         self._now_ms = now_ms
         self._watermarks: dict[tuple[str, str], int] = {}
-        self._compute(self._watermark_lag)
+        self._unreadable: dict[str, Mapping[str, str]] = {}
+        self._compute(self._reading)
         self._discovered = _Discovered()
         self._compute(self._discovery)
 
@@ -311,8 +321,13 @@ class SelfMetrics:
         """Drop every series of a watch that is gone."""
         for metric in self._by_watch:
             metric.remove_by_labels({"watch": watch})
+        self._unreadable.pop(watch, None)
         for key in [key for key in self._watermarks.copy() if key[0] == watch]:
             self._watermarks.pop(key, None)
+
+    def set_unreadable(self, watch: str, groups: Mapping[str, str]) -> None:
+        """Tell which log groups of a watch its last poll could not read, with the reason."""
+        self._unreadable[watch] = groups
 
     def set_watermark(self, watch: str, group: str, at_ms: int) -> None:
         """Tell how far a group has been read for good; its lag grows by itself from here on."""
@@ -364,12 +379,15 @@ class SelfMetrics:
         rendered: bytes = generate_openmetrics(self._view)  # type: ignore[no-untyped-call]
         return rendered
 
-    def _watermark_lag(self) -> Iterable[Samples]:
-        lag = _family_of(WATERMARK_LAG)
+    def _reading(self) -> Iterable[Samples]:
+        lag, unreadable = _family_of(WATERMARK_LAG), _family_of(GROUP_UNREADABLE)
         now_ms = self._now_ms()
         for labels, at_ms in self._watermarks.copy().items():
             lag.add_metric(labels, max(0, now_ms - at_ms) / 1000)
-        return (lag,)
+        for watch, groups in self._unreadable.copy().items():
+            for group, reason in groups.items():
+                unreadable.add_metric((watch, group, reason), 1)
+        return lag, unreadable
 
     def _discovery(self) -> Iterable[Samples]:
         known = self._discovered

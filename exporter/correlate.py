@@ -25,7 +25,7 @@ from exporter.settle import (
     settle_reason,
     units_of,
 )
-from exporter.tombstones import PLACEHOLDER_REQUEST_IDS, Mark, Tombstones, joinable_ids, mark
+from exporter.tombstones import Mark, Tombstones, joinable_ids, mark
 from exporter.windows import MINUTE_MS
 
 _LINK = "Extended Request Id: "
@@ -177,7 +177,7 @@ class Correlator:
     def _take_unusual(self, group: LogGroup, event: LogEvent, ended: list[tuple[int, int]] | None) -> bool:
         """Look at a line that is the first of its request, of an open one, or not routine. False: it has no id."""
         request_id, text = execution_log.split(event.message)
-        if request_id is None or request_id in PLACEHOLDER_REQUEST_IDS:
+        if request_id is None:
             return False
         status = execution_log.completed_status(text)
         if status is not None and ended is not None:

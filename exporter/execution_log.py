@@ -154,9 +154,9 @@ def _read(text: str) -> tuple[Step, _Facts]:
 # Readers: the head that matched and the whole line in, the facts out.
 
 
-def _words(_head: str, text: str) -> _Facts:
+def _words(head: str, text: str) -> _Facts:
     """The gateway's own words, between which a caller's or a function's may stand."""
-    return _Facts(_safe(text))
+    return _Facts(text if text == head else _safe(text))
 
 
 # A longer text is cut before it is redacted. What then stands at its end may be half a secret, which no pattern knows.
@@ -166,7 +166,19 @@ _HALF_SECRET = 256
 
 def _safe(text: str, room: int = MAX_TEXT) -> str:
     safe = redact(text) if len(text) <= _WINDOW else f"{redact(text[:_WINDOW])[:-_HALF_SECRET]}…"
+    return _shortened(safe, room)
+
+
+def _shortened(safe: str, room: int) -> str:
     return safe if len(safe) <= room else f"{safe[: room - 1]}…"
+
+
+def _own_id(head: str, text: str) -> _Facts:
+    """A label and the request's own id, mostly a UUID, which needs no redaction."""
+    return _Facts(text if _OWN_ID.fullmatch(text, len(head)) else _safe(text))
+
+
+_OWN_ID = re.compile(rf"\s?{UUID}")
 
 
 def _identity(head: str, _text: str) -> _Facts:
@@ -211,20 +223,24 @@ _KEY_METHOD = re.compile(r"because method '([A-Z]{1,32}) (/[^'\s]*)'|, HttpMetho
 
 
 def _url(head: str, text: str) -> _Facts:
-    url = _safe(strip_url(text[len(head) :].strip()[:_WINDOW]), MAX_TEXT - len(head) - 1)
+    url = _shortened(strip_url(text[len(head) :].strip()[:_WINDOW]), MAX_TEXT - len(head) - 1)
     return _Facts(f"{head} {url}", name=url or None)
 
 
 def _received(_head: str, text: str) -> _Facts:
     found = _RECEIVED.match(text)
-    return _Facts(_safe(text), status=_status(found[1]), latency_ms=int(found[2])) if found else _Facts(_safe(text))
+    if found is None:
+        return _Facts(_safe(text))
+    safe = text if found.end() == len(text) else _safe(text)
+    return _Facts(safe, status=_status(found[1]), latency_ms=int(found[2]))
 
 
 _RECEIVED = re.compile(r"Received response\. (?:Status: (\d{3}), )?Integration latency: ([0-9]{1,9}) ms")
 
 
 def _completed(_head: str, text: str) -> _Facts:
-    return _Facts(_safe(text), status=completed_status(text))
+    status = completed_status(text)
+    return _Facts(_safe(text) if status is None else text, status=status)
 
 
 def _gateway_response(_head: str, text: str) -> _Facts:
@@ -288,7 +304,7 @@ _LINES = (
     _Line("API Key:", Step.REQUEST_START, _identity),
     _Line("API Key ID:", Step.REQUEST_START, _identity),
     _Line("Usage Plan check succeeded ", Step.REQUEST_START, _words),
-    _Line("Starting execution for request:", Step.REQUEST_START, _words),
+    _Line("Starting execution for request:", Step.REQUEST_START, _own_id),
     _Line("HTTP Method:", Step.REQUEST_START, _http_method),
     _Line("Method request path:", Step.REQUEST_DETAIL, _fields),
     _Line("Method request query string:", Step.REQUEST_DETAIL, _fields),

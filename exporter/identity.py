@@ -7,9 +7,10 @@ worth; it joins no lines and keeps nothing but marks.
 
 from collections.abc import Iterable, Mapping, Sequence
 
+from exporter.envelope import PLACEHOLDER_IDS
 from exporter.model import AccessGlance, LogGroup
 from exporter.settle import Unit
-from exporter.tombstones import PLACEHOLDER_REQUEST_IDS, Mark, Tombstones, mark
+from exporter.tombstones import Mark, Tombstones, mark
 from exporter.windows import MINUTE_MS
 
 
@@ -31,7 +32,7 @@ class Identity:
 
     def learn(self, glance: AccessGlance) -> None:
         """Note which ids access lines carry."""
-        if not self._joins_by_request_id and glance.request_id not in PLACEHOLDER_REQUEST_IDS:
+        if not self._joins_by_request_id and glance.request_id not in PLACEHOLDER_IDS:
             self._joins_by_request_id = glance.request_id is not None
         if glance.extended_request_id is not None:
             self._access_logs_extended_ids = True

@@ -123,14 +123,14 @@ class Recorder:
         budget = self._budget(status, failure.cause)
         sampled_from = _sampled_from(count, budget)
         # The span id is the same wherever the trace is placed.
-        if sampled_from == 0 or int(span_ids(failure, options).span_id, 16) % sampled_from:
+        if sampled_from == 0 or (sampled_from > 1 and int(span_ids(failure, options).span_id, 16) % sampled_from):
             recorded.not_told[failure.cause, "over_budget" if budget else "no_budget"] += 1
             return None
         caller_trace = caller_trace_id(failure)
         crowded = caller_trace is not None and self._count(caller_trace, recorded) > _SPANS_A_TRACE
-        ids = span_ids(failure, options, reused_id=item.reused_id, crowded=crowded)
-        spans = failure_spans(failure, options, reused_id=item.reused_id, crowded=crowded, sampled_from=sampled_from)
-        return Exemplar(ids.trace_id, ids.span_id, first_ms), spans
+        made = failure_spans(failure, options, reused_id=item.reused_id, crowded=crowded, sampled_from=sampled_from)
+        root = made.spans[0]
+        return Exemplar(root.trace_id.hex(), root.span_id.hex(), first_ms), made
 
     def _count(self, key: Hashable, recorded: Recorded) -> int:
         recorded.crowds[key] += 1

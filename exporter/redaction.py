@@ -91,7 +91,7 @@ def _cut(needles: str | tuple[str, ...], pattern: str, replacement: str | Callab
     return _Cut((needles,) if isinstance(needles, str) else needles, re.compile(pattern, re.IGNORECASE), replacement)
 
 
-_CUTS = (
+_CUTS: tuple[_Cut, ...] = (
     _cut("-----begin", r"-----BEGIN [A-Z0-9 ]{1,64}-----[\s\S]*?(?:-----END [A-Z0-9 ]{1,64}-----|\Z)", REDACTED),
     # the URI is named because it is not one: blanks inside its query do not end it.
     _cut(
@@ -173,9 +173,21 @@ def redact(text: str) -> str:
 _MAX_PASSES = 8
 
 
+_NEEDLES = tuple(dict.fromkeys(needle for cut in _CUTS for needle in cut.needles if needle))
+_ANYWHERE = tuple(cut for cut in _CUTS if "" in cut.needles)
+"""What has no needle. They come last among the cuts."""
+
+
 def _cut_once(text: str) -> str:
     lowered = text.lower()
-    for needles, pattern, replacement in _CUTS:
+    # Most lines have no needle at all: that is found out in one go.
+    for needle in _NEEDLES:
+        if needle in lowered:
+            cuts = _CUTS
+            break
+    else:
+        cuts = _ANYWHERE
+    for needles, pattern, replacement in cuts:
         for needle in needles:
             if needle in lowered:
                 text = pattern.sub(replacement, text)

@@ -12,8 +12,9 @@ from enum import StrEnum
 from typing import NamedTuple
 
 from exporter import execution_log
+from exporter.envelope import PLACEHOLDER_IDS
 from exporter.model import AccessGlance, Failure, LogEvent, LogGroup, RequestTimeline, Window
-from exporter.tombstones import PLACEHOLDER_REQUEST_IDS, joinable_ids
+from exporter.tombstones import joinable_ids
 from exporter.windows import MINUTE_MS, ReadState, Timing
 
 _EVENT_ID_DIGITS = 56
@@ -86,7 +87,7 @@ class Unit:
         if self.access is None or self.execution:
             return False
         request_id = self.access.glance.request_id
-        return request_id in PLACEHOLDER_REQUEST_IDS or not joinable_ids(self.access.glance)
+        return request_id in PLACEHOLDER_IDS or not joinable_ids(self.access.glance)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -289,7 +290,7 @@ def _unit(access: AccessLine | None, segments: Sequence[tuple[ExecutionLine, ...
         extended_ids.add(access.glance.extended_request_id)
     for line in execution:
         request_id, _ = execution_log.split(line.event.message)
-        if request_id is not None and request_id not in execution_log.PLACEHOLDER_IDS:
+        if request_id is not None and request_id not in PLACEHOLDER_IDS:
             ids.add(request_id)
     times = [line.event.at_ms for line in execution]
     if access is not None:

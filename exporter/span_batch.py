@@ -101,28 +101,17 @@ def _pack(failures: Sequence[FailureSpans]) -> list[SpanBatch]:
         spans.setdefault(failure.origin, []).extend(failure.spans)
         if failure.log_records:
             log_records.setdefault(failure.origin, []).extend(failure.log_records)
-    of_spans = ExportTraceServiceRequest(
-        resource_spans=[
-            ResourceSpans(
-                resource=_resource_of(origin),
-                scope_spans=[ScopeSpans(scope=_scope_of(origin), spans=told, schema_url=SCHEMA_URL)],
-                schema_url=SCHEMA_URL,
-            )
-            for origin, told in spans.items()
-        ]
-    )
+    # Built from the outside in: a message that is handed to a constructor is copied whole, at every level again.
+    of_spans = ExportTraceServiceRequest()
+    for origin, told in spans.items():
+        resource_spans = of_spans.resource_spans.add(resource=_resource_of(origin), schema_url=SCHEMA_URL)
+        resource_spans.scope_spans.add(scope=_scope_of(origin), schema_url=SCHEMA_URL).spans.extend(told)
     batches = [_batch("traces", of_spans.SerializeToString(), sum(map(len, spans.values())))]
     if log_records:
-        of_logs = ExportLogsServiceRequest(
-            resource_logs=[
-                ResourceLogs(
-                    resource=_resource_of(origin),
-                    scope_logs=[ScopeLogs(scope=_scope_of(origin), log_records=told, schema_url=SCHEMA_URL)],
-                    schema_url=SCHEMA_URL,
-                )
-                for origin, told in log_records.items()
-            ]
-        )
+        of_logs = ExportLogsServiceRequest()
+        for origin, records in log_records.items():
+            resource_logs = of_logs.resource_logs.add(resource=_resource_of(origin), schema_url=SCHEMA_URL)
+            resource_logs.scope_logs.add(scope=_scope_of(origin), schema_url=SCHEMA_URL).log_records.extend(records)
         batches.append(_batch("logs", of_logs.SerializeToString(), sum(map(len, log_records.values()))))
     return batches
 

@@ -11,10 +11,8 @@ from collections.abc import Iterable, Mapping
 from enum import StrEnum
 from hashlib import blake2b
 
+from exporter.envelope import PLACEHOLDER_IDS
 from exporter.model import AccessGlance
-
-PLACEHOLDER_REQUEST_IDS = frozenset({"-", "UUID_REPLACED_INVALID_REQUEST_ID"})
-"""What API Gateway logs instead of an id (aws.md 4.2): shared by many requests, so it joins nothing."""
 
 
 class Mark(StrEnum):
@@ -42,7 +40,7 @@ def joinable_ids(glance: AccessGlance) -> list[str]:
     return [
         text
         for text in (glance.request_id, glance.extended_request_id)
-        if text is not None and text not in PLACEHOLDER_REQUEST_IDS
+        if text is not None and text not in PLACEHOLDER_IDS
     ]
 
 

@@ -15,13 +15,13 @@ from typing import NamedTuple
 import msgspec
 
 from exporter.conventions import cut
+from exporter.envelope import PLACEHOLDER_IDS
 from exporter.find import Found, Picture, picture_of
 from exporter.model import UNKNOWN, Cause, RequestTimeline
 from exporter.record import Told, route_of
 from exporter.redaction import strip_url
 from exporter.span_batch import encodable
 from exporter.spans import SpanOptions, kept_lines, span_ids, trace_url
-from exporter.tombstones import PLACEHOLDER_REQUEST_IDS
 from exporter.trace_context import SpanIds
 
 _SHOWN_FIELDS = """
@@ -151,7 +151,7 @@ def find_command(timeline: RequestTimeline, kind: Kind, at_ms: int) -> str:
     arguments = []
     if timeline.extended_request_id is not None:
         arguments.append(f"--extended-request-id={timeline.extended_request_id}")
-    if timeline.request_id is not None and timeline.request_id not in PLACEHOLDER_REQUEST_IDS:
+    if timeline.request_id is not None and timeline.request_id not in PLACEHOLDER_IDS:
         arguments.append(f"--request-id={timeline.request_id}")
     if not arguments:
         arguments.append(f"--cause={kind.cause}")

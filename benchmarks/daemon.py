@@ -74,7 +74,9 @@ def _told(case: str, seen: list[_Instant], decode_us: float) -> Iterator[Figure]
     elapsed, cpu_s, events = last.at - first.at, last.cpu_s - first.cpu_s, last.events - first.events
     if not events:
         raise RuntimeError("nothing was read; a longer run may help")
-    yield Figure(PART, case, "CPU a million events", cpu_s / events * 1e6, "s", cpu_s / events * 1e6 / decode_us, "decode")
+    yield Figure(
+        PART, case, "CPU a million events", cpu_s / events * 1e6, "s", cpu_s / events * 1e6 / decode_us, "decode"
+    )
     yield Figure(PART, case, "events a CPU second", events / cpu_s, "/s")
     yield Figure(PART, case, "events a second", events / elapsed, "/s")
     yield Figure(PART, case, "cores used", cpu_s / elapsed, "")

@@ -1,6 +1,6 @@
 """From a page to a commit: decode alone, decode with reading and judging, and with the commit, as ratios in one run.
 
-Run as `python -m benchmarks.pages`; prints a table and returns it as JSON lines with `--json FILE`.
+Run as `python -m benchmarks.pages`, or with a part of a case's name (`python -m benchmarks.pages 100.0%`) for some.
 """
 
 import gc
@@ -8,11 +8,13 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from pathlib import Path
 
 import msgspec
 
 from benchmarks import prepared
+from benchmarks.results import Figure, report, table
 from exporter.access_log import access_parser
 from exporter.ledger.sqlite import SqliteLedger
 from exporter.metrics.self_metrics import SelfMetrics
@@ -27,6 +29,7 @@ from exporter.spans import SpanOptions
 GROUP = LogGroup("default", "eu-west-1", "bench")
 API = Api(id="ab12cd34ef", name="orders", stage="prod", region="eu-west-1")
 REPEATS = 3
+PART = "pages"
 
 
 class _Answer(msgspec.Struct):
@@ -55,13 +58,12 @@ class PreparedSource:
         self.given = self.given or first
 
 
-def watch_over(source: PreparedSource, directory: str, *, access: str | None, spans: bool) -> Watch:
+def watch_over(source: PreparedSource, ledger: SqliteLedger, *, access: str | None, spans: bool) -> Watch:
     """A watch on one group of prepared pages."""
     if access is None:
         group = WatchGroup(group=GROUP, kind="execution", apis=(API,))
     else:
         group = WatchGroup(group=GROUP, kind="access", apis=(API,), parser=access_parser(access))
-    ledger = SqliteLedger(Path(directory) / "state.db")
     totals = Totals(zero_hold_ms=0, max_series=20_000, now_ms=source.now_ms)
     return Watch(
         WatchSpec(
@@ -114,9 +116,12 @@ def poll_seconds(pages: list[bytes], *, access: str | None, spans: bool) -> floa
 
     def run() -> float:
         now_ms = prepared.START_MS + 120_000
-        with tempfile.TemporaryDirectory() as directory:
+        with (
+            tempfile.TemporaryDirectory() as directory,
+            closing(SqliteLedger(Path(directory) / "state.db")) as ledger,
+        ):
             source = PreparedSource(pages, now_ms)
-            watch = watch_over(source, directory, access=access, spans=spans)
+            watch = watch_over(source, ledger, access=access, spans=spans)
             began = time.process_time()
             outcome = watch.poll()
             took = time.process_time() - began
@@ -127,35 +132,41 @@ def poll_seconds(pages: list[bytes], *, access: str | None, spans: bool) -> floa
     return best_of(run)
 
 
-def cases() -> Iterator[tuple[str, list[prepared.Line], str | None]]:
+def cases(share: float = 1) -> Iterator[tuple[str, list[prepared.Line], str | None]]:
     """What is measured: name, lines, access format (None: execution lines)."""
     for failing in (0.001, 0.01, 0.1, 1.0):
-        share = f"{failing:.1%} failing"
-        yield f"execution INFO, {share}", prepared.execution_lines(4_000, failing=failing, level="INFO"), None
+        yield (
+            f"execution INFO, {failing:.1%} failing",
+            prepared.execution_lines(int(4_000 * share), failing=failing, level="INFO"),
+            None,
+        )
     yield (
         "execution INFO + data trace, 1.0% failing",
-        prepared.execution_lines(2_000, failing=0.01, level="TRACE"),
+        prepared.execution_lines(int(2_000 * share), failing=0.01, level="TRACE"),
         None,
     )
-    yield "execution ERROR, all failing", prepared.execution_lines(4_000, failing=1.0, level="ERROR"), None
-    yield "access JSON, 1.0% failing", prepared.access_lines(40_000, failing=0.01, form="json"), "auto"
-    yield "access CLF, 1.0% failing", prepared.access_lines(40_000, failing=0.01, form="clf"), "auto"
+    yield "execution ERROR, all failing", prepared.execution_lines(int(4_000 * share), failing=1.0, level="ERROR"), None
+    yield "access JSON, 1.0% failing", prepared.access_lines(int(40_000 * share), failing=0.01, form="json"), "auto"
+    yield "access CLF, 1.0% failing", prepared.access_lines(int(40_000 * share), failing=0.01, form="clf"), "auto"
 
 
 def main() -> None:
-    """Print the table."""
+    """Print the figures and keep them; an argument chooses the cases whose names contain it."""
     wanted = sys.argv[1] if len(sys.argv) > 1 else ""
-    print(f"{'':44} {'events':>8} {'decode':>10} {'whole poll':>11} {'ratio':>6} {'events/s':>10}")
-    for name, lines, access in cases():
+    found = list(figures(wanted=wanted))
+    print(table(found)) if wanted else report(PART, found)
+
+
+def figures(*, wanted: str = "", share: float = 1) -> Iterator[Figure]:
+    """Measure the cases, each with that share of its requests."""
+    for name, lines, access in cases(share):
         if wanted not in name:
             continue
         bodies = prepared.pages(lines)
-        decode = decode_seconds(bodies)
-        whole = poll_seconds(bodies, access=access, spans=True)
-        print(
-            f"{name:44} {len(lines):8d} {decode / len(lines) * 1e6:7.2f} us {whole / len(lines) * 1e6:8.2f} us "
-            f"{whole / decode:6.2f} {len(lines) / whole:10,.0f}"
-        )
+        decode = decode_seconds(bodies) / len(lines) * 1e6
+        whole = poll_seconds(bodies, access=access, spans=True) / len(lines) * 1e6
+        yield Figure(PART, name, "decode alone, an event", decode, "us")
+        yield Figure(PART, name, "whole poll, an event", whole, "us", whole / decode, "decode")
 
 
 if __name__ == "__main__":

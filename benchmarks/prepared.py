@@ -33,7 +33,7 @@ class _Identity(NamedTuple):
 def _identities(requests: int, failing: float) -> Iterator[_Identity]:
     rng = random.Random(3)
     for number in range(requests):
-        yield _Identity(number, _uuid(rng), f"{rng.getrandbits(88):022x}=", rng.random() < failing)
+        yield _Identity(number, _uuid(rng), f"{rng.getrandbits(60):015x}=", rng.random() < failing)
 
 
 def execution_lines(requests: int, *, failing: float, level: Level, per_second: int = 1_000) -> list[Line]:

@@ -1,4 +1,4 @@
-"""The exporter and what it talks to, each in a process of its own, measured from outside by /proc and by what it serves.
+"""The exporter and what it talks to, each in a process of its own, measured by /proc and by what it serves.
 
 CPU is the processes' own time as the kernel counts it, so that what else runs on the machine hardly matters.
 """
@@ -112,15 +112,15 @@ def exporting(config: str, cloudwatch: Process) -> Iterator[Process]:
 
 @contextmanager
 def _ending(process: "subprocess.Popen") -> Iterator["subprocess.Popen"]:
-    try:
-        yield process
-    finally:
-        process.send_signal(signal.SIGTERM)
+    with process:  # closes its pipe
         try:
-            process.wait(timeout=20)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()
+            yield process
+        finally:
+            process.send_signal(signal.SIGTERM)
+            try:
+                process.wait(timeout=20)
+            except subprocess.TimeoutExpired:
+                process.kill()
 
 
 def watches(count: int, regions: tuple[str, ...], *, access: bool = True) -> str:

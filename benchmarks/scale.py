@@ -14,6 +14,8 @@ from benchmarks.results import Figure, report
 
 PART = "scale"
 _CALLS_PER_SECOND = 25
+_LOOKBACK = "10m"
+"""At most twice the lateness: a new watch then has read everything after two listings a group instead of six."""
 _BURST_S = 2
 """What an idle budget lets through at once: so many seconds' worth."""
 
@@ -30,6 +32,7 @@ def figures(*, counts: Sequence[int] = (1, 10, 100, 1_000), seconds: float = 8) 
         regions = REGIONS[: max(1, min(len(REGIONS), count // 100))]
         config = (
             f"accounts: [{{name: default, regions: [{', '.join(regions)}], calls_per_second: {_CALLS_PER_SECOND}}}]\n"
+            f"initial_lookback: {_LOOKBACK}\n"
         )
         case = f"{count} watches"
         with serving() as cloudwatch, exporting(config + watches(count, regions), cloudwatch) as exporter:
@@ -52,7 +55,9 @@ def figures(*, counts: Sequence[int] = (1, 10, 100, 1_000), seconds: float = 8) 
             each = (resident - smallest_mib) * 1024 / (count - counts[0])
             yield Figure(PART, case, "resident a further watch", each, "KiB")
         budget = _CALLS_PER_SECOND * len(regions) * (1 + _BURST_S)
-        yield Figure(PART, case, "most calls in a second", max(calls), "/s", max(calls) / budget, "budget with its burst")
+        yield Figure(
+            PART, case, "most calls in a second", max(calls), "/s", max(calls) / budget, "budget with its burst"
+        )
 
 
 def _calls(cloudwatch: Process) -> list[int]:

@@ -40,8 +40,12 @@ def figures(*, series: int = 10_000, scrapes: int = 200, pause_s: float = 0.05) 
         yield Figure(PART, "while polling", "series", shown, "")
         for case, accept in (("Prometheus text", _PROMETHEUS), ("OpenMetrics", _OPENMETRICS)):
             took = _latencies(exporter, "/metrics", accept, scrapes, pause_s)
-            yield Figure(PART, case, "p50", _quantile(took, 0.5), "ms", _quantile(took, 0.5) / base_ms, "/-/healthy p50")
-            yield Figure(PART, case, "p99", _quantile(took, 0.99), "ms", _quantile(took, 0.99) / base_ms, "/-/healthy p50")
+            yield Figure(
+                PART, case, "p50", _quantile(took, 0.5), "ms", _quantile(took, 0.5) / base_ms, "/-/healthy p50"
+            )
+            yield Figure(
+                PART, case, "p99", _quantile(took, 0.99), "ms", _quantile(took, 0.99) / base_ms, "/-/healthy p50"
+            )
         yield Figure(PART, "/-/healthy", "p50", base_ms, "ms")
         yield Figure(PART, "/-/healthy", "p99", _quantile(healthy, 0.99), "ms")
         yield Figure(PART, "while polling", "events read meanwhile", exporter.total("log_events_total") - events, "")

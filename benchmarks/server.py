@@ -27,7 +27,7 @@ _ID = b"5eed5eed"
 _EVENT_ID = re.compile(rb'(?<="eventId":")\d+(?=")')
 _EVENT_TIME_BITS = 144
 """Below the event time in an event id: ingestion, batch, and position in it."""
-_ID_HEAD = re.compile(rb"[0-9a-f]{8}(?=-[0-9a-f]{4}-4[0-9a-f]{3}-8|[0-9a-f]{14}=|-[0-9a-f]{24})")
+_ID_HEAD = re.compile(rb"[0-9a-f]{8}(?=-[0-9a-f]{4}-4[0-9a-f]{3}-8|[0-9a-f]{7}=|-[0-9a-f]{24})")
 """Of request ids, extended request ids and X-Ray roots: none of them is ever used again."""
 _EMPTY = b'{"events":[],"searchedLogStreams":[]}'
 
@@ -127,9 +127,7 @@ def templates_of(per_second: int, failing: float, level: prepared.Level, resourc
         "access": Template(
             prepared.access_lines(requests, failing=failing, form="json", per_second=per_second, resources=resources)
         ),
-        "execution": Template(
-            prepared.execution_lines(requests, failing=failing, level=level, per_second=per_second)
-        ),
+        "execution": Template(prepared.execution_lines(requests, failing=failing, level=level, per_second=per_second)),
     }
 
 

@@ -48,6 +48,9 @@ from exporter.windows import (
 
 _CLOCK_TOLERANCE_MS = 2_000
 _SLICE_START_MS = 10_000
+"""After a restart a slice is small, so that a process that is killed again and again gets ahead."""
+_FIRST_SLICE_MS = 300_000
+"""What was never read is begun in larger ones: until the first commit there is nothing to get ahead of."""
 _SLICE_MOST_MS = 900_000
 _SLICE_GROWTH = 4
 _SLICE_FEW_PAGES, _SLICE_MANY_PAGES = 4, 16
@@ -87,6 +90,7 @@ class PollOutcome(NamedTuple):
     """`ok`, `left_out` (an execution group cannot be read), or why it did not reach its end: a `SourceError`'s reason,
     `ledger`, `stopped`."""
     pages: int
+    """How many pages the new lines cost; what a backlog takes comes on top and yields to them."""
     message: str = ""
     """For people: which group, and why."""
 
@@ -208,6 +212,8 @@ class Watch:
         restarted = memory is None
         if memory is None:
             memory = self._memory = self._remember(now_ms)
+            if memory.unborn:
+                self._slice_ms = _FIRST_SLICE_MS
             self._readers = self._make_readers(memory.correlator)
             self._seed(now_ms)
         wide = wide_is_cheaper(self._pages_per_ms, self._timing, self.spec.poll_interval_ms)
@@ -238,7 +244,6 @@ class Watch:
         readable = [item.group for item in self.spec.groups if item.group not in self.left_out]
         for group, window, noted in self._audit.due(now_ms, readable):
             listed = GroupReader(group, Uncounted()).read(self._source, window, new_since_ms=now_ms, audited=window)
-            self._pages += listed.pages
             self._metrics.late_events.labels(self.spec.name, group.name).inc(max(0, listed.audited - noted))
 
     def _read_slice(self, memory: Memory, part: Slice, now_ms: int) -> None:
@@ -283,7 +288,8 @@ class Watch:
                     result.left_out[reader.group] = error.reason
                     continue
                 result.pages += listed.cost_pages
-                self._pages += listed.pages
+                if why is not Pass.SWEEP:
+                    self._pages += listed.pages
                 result.seen.setdefault(reader.group, []).append(listed.seen)
                 if audited is not None:
                     result.noted[reader.group, audited] = listed.audited

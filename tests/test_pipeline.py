@@ -266,3 +266,15 @@ def test_a_crash_in_mid_listing_is_no_listing(quiet):
     quiet.die()
     quiet.poll()
     assert quiet.failures() == Counter({TIMEOUT: 1})
+
+
+def test_a_backlog_does_not_count_as_what_a_poll_costs(tmp_path):
+    life = Life(MemorySource(world=World(), now=START_MS), tmp_path)
+    first = life.poll()
+    listings = len(life.source.windows)
+    life.source.now += 20_000
+    second = life.poll()
+    life.ledger.close()
+    assert listings >= 4, "the first start looks back in slices"
+    assert first.pages <= 4, "else the fleet would stretch its polls by what only the start costs"
+    assert second.pages == 2

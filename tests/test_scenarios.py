@@ -383,7 +383,7 @@ def test_06_a_token_refused_in_mid_listing(lives, over_http):
     source = over_http(world)
     source.fake.reader.scan_events = 40
     life = lives(source=source)
-    source.fake.faults.refused_tokens = 0.08
+    source.fake.faults.refused_tokens = 0.2
     poll_for(life, 1_000_000, step_ms=50_000)
     assert source.fake.codes[Fault.REFUSED_TOKEN] > 5
     source.fake.faults.refused_tokens = 0.0

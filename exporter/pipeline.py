@@ -243,7 +243,10 @@ class Watch:
     def _audit_late_lines(self, now_ms: int) -> None:
         readable = [item.group for item in self.spec.groups if item.group not in self.left_out]
         for group, window, noted in self._audit.due(now_ms, readable):
-            listed = GroupReader(group, Uncounted()).read(self._source, window, new_since_ms=now_ms, audited=window)
+            try:
+                listed = GroupReader(group, Uncounted()).read(self._source, window, new_since_ms=now_ms, audited=window)
+            except SourceError:
+                continue  # a sample less; what was read stays read
             self._metrics.late_events.labels(self.spec.name, group.name).inc(max(0, listed.audited - noted))
 
     def _read_slice(self, memory: Memory, part: Slice, now_ms: int) -> None:

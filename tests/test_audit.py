@@ -5,7 +5,7 @@ import random
 from exporter.audit import HOUR_MS, Audit
 from exporter.model import LogGroup, Window
 from exporter.windows import MINUTE_MS
-from tests.worlds import ACCESS, START_MS, Life, MemorySource, World, live
+from tests.worlds import ACCESS, START_MS, Life, MemorySource, World, live, unavailable
 
 MIDNIGHT = 1_759_968_000_000
 
@@ -67,4 +67,29 @@ def test_lines_that_come_after_the_watermark_are_told_and_not_counted(tmp_path):
     assert sum(life.failures().values()) == 2
     live(life, random.Random(1), until_ms=minute.end_ms + 3 * HOUR_MS, step_ms=60_000)
     assert late_events(life) == 2
+    life.ledger.close()
+
+
+def test_an_audit_that_cannot_be_read_is_a_sample_less_and_no_failed_poll(tmp_path):
+    minute = Audit().minute(ACCESS, START_MS, START_MS + HOUR_MS)
+    assert minute is not None
+    source = MemorySource(world=World(), now=START_MS - 600_000)
+    life = Life(source, tmp_path, execution=False)
+    live(life, random.Random(1), until_ms=minute.end_ms + HOUR_MS - 60_000, step_ms=60_000)
+
+    plain = source.pages
+    refused = []
+
+    def pages(group, window, pattern=None):
+        if window.end_ms <= source.now - HOUR_MS:
+            refused.append(window)
+            raise unavailable(group)
+        return plain(group, window, pattern)
+
+    source.pages = pages
+    while source.now < minute.end_ms + HOUR_MS + 180_000:
+        source.now += 60_000
+        assert life.poll().outcome == "ok"
+    assert refused == [minute]
+    assert late_events(life) == 0
     life.ledger.close()

@@ -231,6 +231,14 @@ def test_ready_names_what_is_missing_and_why():
         assert get(bound, "/-/ready").status == 200
 
 
+def test_ready_names_what_is_not_read_in_full_while_the_others_run():
+    troubles = [NotReady("carts-prod", "API-Gateway-Execution-Logs_x/prod: denied")]
+    with serving(troubles=lambda: troubles) as bound:
+        response = get(bound, "/-/ready")
+    assert response.status == 200
+    assert response.body == b"Ready.\ncarts-prod: API-Gateway-Execution-Logs_x/prod: denied\n"
+
+
 def test_the_landing_page_shows_watches_escaped_and_needs_nothing_else():
     watches = [WatchStatus("<script>alert(1)</script>", "up & running", 'since "now"')]
     with serving(watches=lambda: watches, version="1.2.3<") as bound:

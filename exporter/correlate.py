@@ -21,14 +21,13 @@ from exporter.settle import (
     SettleReason,
     Unit,
     claim_placeholders,
+    extended_id_of,
     segments_of,
     settle_reason,
     units_of,
 )
 from exporter.tombstones import Mark, Tombstones, joinable_ids, mark
 from exporter.windows import MINUTE_MS
-
-_LINK = "Extended Request Id: "
 
 # Where things stand in `(<uuid>) text`, the form of nearly every execution line; heads begin with the closing bracket.
 _ID, _HEAD, _STATUS = slice(1, 37), slice(37, 39 + execution_log.HEAD), slice(69, None)
@@ -202,7 +201,7 @@ class Correlator:
 
     def _suspect(self, request_id: str, lines: Iterable[ExecutionLine]) -> None:
         for segment in segments_of(lines):
-            extended = next((line.text[len(_LINK) :].strip() for line in segment if line.text.startswith(_LINK)), None)
+            extended = next((found for line in segment if (found := extended_id_of(line.text)) is not None), None)
             if self._identity.knows(request_id, extended):
                 self._note_evidence(request_id, segment)
                 continue
@@ -215,10 +214,9 @@ class Correlator:
             return
         request.execution[line.event.event_id] = line
         request.units = None
-        if line.text.startswith(_LINK):
-            extended = line.text[len(_LINK) :].strip()
-            if extended and extended not in request.ids:
-                self._request([*request.ids, extended])
+        extended = extended_id_of(line.text)
+        if extended is not None and extended not in request.ids:
+            self._request([*request.ids, extended])
 
     def _request(self, ids: Sequence[str]) -> _Open:
         """The one open request of all these ids: what was open under several of them becomes one."""

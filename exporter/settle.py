@@ -332,11 +332,13 @@ def _covered(listed: Sequence[Window], first_ms: int, last_ms: int) -> bool:
     return any(window.start_ms <= first_ms and last_ms < window.end_ms for window in listed)
 
 
+def extended_id_of(text: str) -> str | None:
+    """The extended request id that an execution line names: only a request's first line does."""
+    return (text[len(_LINK) :].strip() or None) if text.startswith(_LINK) else None
+
+
 def _extended(segment: Sequence[ExecutionLine]) -> str | None:
-    for line in segment:
-        if line.text.startswith(_LINK):
-            return line.text[len(_LINK) :].strip() or None
-    return None
+    return next((found for line in segment if (found := extended_id_of(line.text)) is not None), None)
 
 
 def _status(segment: Sequence[ExecutionLine]) -> int | None:

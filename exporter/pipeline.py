@@ -49,8 +49,6 @@ from exporter.windows import (
 _CLOCK_TOLERANCE_MS = 2_000
 _SLICE_START_MS = 10_000
 """After a restart a slice is small, so that a process that is killed again and again gets ahead."""
-_FIRST_SLICE_MS = 300_000
-"""What was never read is begun in larger ones: until the first commit there is nothing to get ahead of."""
 _SLICE_MOST_MS = 900_000
 _SLICE_GROWTH = 4
 _SLICE_FEW_PAGES, _SLICE_MANY_PAGES = 4, 16
@@ -212,8 +210,6 @@ class Watch:
         restarted = memory is None
         if memory is None:
             memory = self._memory = self._remember(now_ms)
-            if memory.unborn:
-                self._slice_ms = _FIRST_SLICE_MS
             self._readers = self._make_readers(memory.correlator)
             self._seed(now_ms)
         wide = wide_is_cheaper(self._pages_per_ms, self._timing, self.spec.poll_interval_ms)

@@ -27,9 +27,10 @@ from exporter.correlate import Settled
 from exporter.daemon import Daemon
 from exporter.delivery import shown_options
 from exporter.failures import FailurePages, RecentFailures
-from exporter.failures.entry import SHOWN_FIELDS, entry_of, kind_of, shown_of
+from exporter.failures.entry import entry_of, kind_of, shown_of
 from exporter.failures.minutes import KEPT_MINUTES, MOST_CELLS, Minutes
 from exporter.failures.selection import FILTERS, read_selection
+from exporter.find.picture import SHOWN_FIELDS
 from exporter.ledger import LedgerError
 from exporter.ledger.sqlite import SqliteLedger
 from exporter.metrics.self_metrics import SelfMetrics

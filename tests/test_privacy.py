@@ -10,11 +10,13 @@ import json
 import logging
 import random
 
+import msgspec
 import pytest
 import structlog
 
 from exporter import logs
 from exporter.excerpt import read_excerpt, render_json, render_text
+from exporter.find import Found, picture_of, render_picture
 from exporter.rules import shipped_rules
 from exporter.spans import SpanOptions
 from tests.otlp_receiver import decode_records, decode_spans
@@ -238,6 +240,23 @@ def test_no_secret_is_in_a_verdict(render):
     prose = {"Roe", "Elm Street", "owes"}
     # A person who pastes a log asks for its fields by name; what has no telling shape stays in them.
     assert [(place, part) for place, part in came_out(told) if part not in prose or place in LEFT_OUT] == []
+
+
+@pytest.mark.parametrize("render", [lambda picture: msgspec.json.encode(picture).decode(), render_picture])
+def test_no_secret_and_no_identity_is_in_what_find_shows(render):
+    rules = shipped_rules()
+    told = {}
+    for number, (_, fields, line, _) in enumerate(HIDDEN):
+        lines = [line_of(number, **fields), f"({id_of(number)}) {line}" if line else ""]
+        excerpt = read_excerpt("\n".join([*lines, f"({id_of(number)}) Method completed with status: 500"]))
+        for timeline in excerpt:
+            failure = rules.classify(timeline)
+            found = Found(unit=None, timeline=timeline, failure=failure, reused_id=False, complete=True)
+            picture = picture_of(found, causes=rules.causes.values(), options=SpanOptions())
+            told[number] = told.get(number, "") + render(picture)
+
+    assert told.keys() == set(range(len(HIDDEN)))
+    assert came_out(told) == []
 
 
 @pytest.mark.parametrize("log_format", ["logfmt", "json"])

@@ -19,24 +19,9 @@ from exporter.envelope import PLACEHOLDER_IDS
 from exporter.find import Found, Picture, picture_of
 from exporter.model import UNKNOWN, Cause, RequestTimeline
 from exporter.record import Told, route_of
-from exporter.redaction import strip_url
 from exporter.span_batch import encodable
 from exporter.spans import SpanOptions, kept_lines, span_ids, trace_url
 from exporter.trace_context import SpanIds
-
-_SHOWN_FIELDS = """
-    apiId stage deploymentId domainName httpMethod path resourceId resourcePath routeKey protocol requestId
-    extendedRequestId requestTime requestTimeEpoch isCanaryRequest awsEndpointRequestId xrayTraceId eventType
-    status responseLatency responseLength responseOverride.status error.message error.messageString error.responseType
-    waf.error waf.latency waf.status wafResponseCode
-    authenticate.error authenticate.latency authenticate.status authorize.error authorize.latency authorize.status
-    authorizer.error authorizer.latency authorizer.status authorizer.requestId authorizer.integrationLatency
-    authorizer.integrationStatus
-    integration.error integration.integrationStatus integration.latency integration.requestId integration.status
-    integrationErrorMessage integrationLatency integrationStatus
-"""
-SHOWN_FIELDS = frozenset(_SHOWN_FIELDS.split())
-"""Access variables that are shown, by `$context` name: those that stand on spans, and times, sizes and ids."""
 
 _MAX_EVIDENCE = 160
 """Characters of evidence in the list."""
@@ -163,17 +148,8 @@ def find_command(timeline: RequestTimeline, kind: Kind, at_ms: int) -> str:
 
 
 def _presentable(timeline: RequestTimeline, options: SpanOptions) -> RequestTimeline:
-    """Without the variables that are not shown, and with no more lines than a page can bear."""
-    steps = tuple(kept_lines(timeline.steps, options.max_events)[:_MOST_LINES])
-    access = timeline.access
-    if access is None:
-        return replace(timeline, steps=steps)
-    fields = {
-        name: strip_url(value) if name == "path" else value
-        for name, value in access.fields.items()
-        if name in SHOWN_FIELDS or name in options.allowed_fields
-    }
-    return replace(timeline, steps=steps, access=msgspec.structs.replace(access, fields=fields))
+    """With no more lines than a page can bear."""
+    return replace(timeline, steps=tuple(kept_lines(timeline.steps, options.max_events)[:_MOST_LINES]))
 
 
 def _bounded(value: object) -> object:

@@ -4,7 +4,7 @@ The object for programs is `classify`'s verdict with more in it: what reads the 
 without redaction: execution lines were cut when they were read, access variables are cut here.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 
 import msgspec
@@ -13,7 +13,7 @@ from exporter.excerpt.verdict import Verdict, verdict
 from exporter.find.searching import Found
 from exporter.model import UNKNOWN, Cause
 from exporter.record import route_of
-from exporter.redaction import redact
+from exporter.redaction import redact, strip_url
 from exporter.spans import SpanOptions, phases, span_ids, trace_url
 from exporter.waterfall import Waterfall, waterfall
 
@@ -68,6 +68,21 @@ class Picture(Verdict, frozen=True, kw_only=True):
     log_groups: tuple[str, ...]
 
 
+_SHOWN_FIELDS = """
+    apiId stage deploymentId domainName httpMethod path resourceId resourcePath routeKey protocol requestId
+    extendedRequestId requestTime requestTimeEpoch isCanaryRequest awsEndpointRequestId xrayTraceId eventType
+    status responseLatency responseLength responseOverride.status error.message error.messageString error.responseType
+    waf.error waf.latency waf.status wafResponseCode
+    authenticate.error authenticate.latency authenticate.status authorize.error authorize.latency authorize.status
+    authorizer.error authorizer.latency authorizer.status authorizer.requestId authorizer.integrationLatency
+    authorizer.integrationStatus
+    integration.error integration.integrationStatus integration.latency integration.requestId integration.status
+    integrationErrorMessage integrationLatency integrationStatus
+"""
+SHOWN_FIELDS = frozenset(_SHOWN_FIELDS.split())
+"""Access variables that are shown, by `$context` name: those that stand on spans, and times, sizes and ids."""
+
+
 def picture_of(found: Found, *, causes: "Iterable[Cause]", options: SpanOptions) -> Picture:
     """All that is known of a request. `causes`: those that its cause may be of."""
     timeline, failure = found.timeline, found.failure
@@ -79,7 +94,8 @@ def picture_of(found: Found, *, causes: "Iterable[Cause]", options: SpanOptions)
     api = timeline.api
     judged = verdict(timeline, failure)
     return Picture(
-        **{name: getattr(judged, name) for name in Verdict.__struct_fields__},
+        **{name: getattr(judged, name) for name in Verdict.__struct_fields__ if name != "fields"},
+        fields=_shown_fields(judged.fields, options),
         at=_iso(start_ms),
         extended_request_id=timeline.extended_request_id,
         api=PictureApi(
@@ -120,6 +136,15 @@ def _phases(fall: Waterfall) -> tuple[PicturePhase, ...]:
 # --------------------------------------------------------------------------------------------------------- for people
 
 _LABEL = 13
+
+
+def _shown_fields(fields: Mapping[str, str], options: SpanOptions) -> dict[str, str]:
+    """The access variables that tell of no person, and those that the configuration opens (`traces.fields`)."""
+    return {
+        name: strip_url(value) if name == "path" else value
+        for name, value in fields.items()
+        if name in SHOWN_FIELDS or name in options.allowed_fields
+    }
 
 
 def render_picture(picture: Picture) -> str:

@@ -2,10 +2,10 @@
 
 import sys
 
-from benchmarks import daemon, idle, pages, scale, scrape, storm
+from benchmarks import daemon, fetching, idle, pages, scale, scrape, storm
 from benchmarks.results import DIRECTORY, Figure, keep, table
 
-PARTS = {part.PART: part.figures for part in (pages, daemon, scrape, storm, idle, scale)}
+PARTS = {part.PART: part.figures for part in (pages, daemon, fetching, scrape, storm, idle, scale)}
 
 
 def main() -> int:

@@ -20,11 +20,12 @@ from exporter.ledger.sqlite import SqliteLedger
 from exporter.metrics.self_metrics import SelfMetrics
 from exporter.metrics.totals import Totals
 from exporter.model import Api, LogEvent, LogGroup, Page, Window
-from exporter.pipeline import Watch, WatchGroup, WatchSpec
+from exporter.pipeline import Watch
 from exporter.reading import Labelling
 from exporter.record import Recorder
 from exporter.rules import shipped_rules
 from exporter.spans import SpanOptions
+from exporter.watch_spec import WatchGroup, WatchSpec
 
 GROUP = LogGroup("default", "eu-west-1", "bench")
 API = Api(id="ab12cd34ef", name="orders", stage="prod", region="eu-west-1")

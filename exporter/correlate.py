@@ -94,8 +94,9 @@ class Correlator:
         describe: Describe,
         classify: Classify,
         max_open: int = 50_000,
+        by_access_alone: bool = False,
     ) -> None:
-        self._identity = Identity(tombstones, has_access=has_access)
+        self._identity = Identity(tombstones, has_access=has_access, by_access_alone=by_access_alone)
         self._has_access = has_access
         self._has_execution = has_execution
         self._describe = describe
@@ -173,6 +174,17 @@ class Correlator:
                 strays.append(event)
         return strays
 
+    def take_asked(self, group: LogGroup, events: Iterable[LogEvent]) -> None:
+        """Take execution lines that were asked for by id: those of open requests; others only quote an id."""
+        for event in events:
+            request_id, text = execution_log.split(event.message)
+            if request_id is None:
+                continue
+            ids = [one for one in (request_id, extended_id_of(text)) if one is not None]
+            if not any(one in self._open for one in ids):
+                continue
+            self._add(self._request(ids), ExecutionLine(group, event, text))
+
     def _take_unusual(self, group: LogGroup, event: LogEvent, ended: list[tuple[int, int]] | None) -> bool:
         """Look at a line that is the first of its request, of an open one, or not routine. False: it has no id."""
         request_id, text = execution_log.split(event.message)
@@ -246,6 +258,11 @@ class Correlator:
             self._late_evidence += 1
 
     # ----------------------------------------------------------------------------------------------------- judgement
+
+    def failing(self) -> list[Unit]:
+        """The open requests that failed and would be counted, by the lines that are here."""
+        units = (unit for request in self._requests() for unit in self._units(request))
+        return [unit for unit in units if unit.failure is not None and self._identity.is_countable(unit)]
 
     def judge(self, horizon: Horizon) -> Judged:
         """Decide which open requests are final. Changes nothing that a second call would not decide again."""

@@ -29,7 +29,6 @@ from exporter.ledger.sqlite import SqliteLedger
 from exporter.metrics.self_metrics import SelfMetrics
 from exporter.metrics.totals import Totals
 from exporter.otlp_settings import OtlpError
-from exporter.pipeline import WatchSpec
 from exporter.places import Places
 from exporter.planning import Planner, labelling_of, stage_infos
 from exporter.record import Recorder
@@ -37,6 +36,7 @@ from exporter.rules import RulesError, RuleSet, load_rules, shipped_rules
 from exporter.scouting import Scout
 from exporter.spans import SpanOptions
 from exporter.version import VERSION
+from exporter.watch_spec import WatchSpec
 from exporter.web import LiveWebConfig, NotReady, WebServer, WebVersion, build_app, parse_listen_address
 
 _log = structlog.get_logger(__name__)

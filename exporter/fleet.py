@@ -22,11 +22,12 @@ from exporter.ledger import Ledger
 from exporter.metrics.self_metrics import SelfMetrics
 from exporter.metrics.totals import Totals
 from exporter.model import Api
-from exporter.pipeline import PollOutcome, Watch, WatchSpec
+from exporter.pipeline import PollOutcome, Watch
 from exporter.places import Places
 from exporter.record import Recorder
 from exporter.rules import RuleSet
 from exporter.sources import Source
+from exporter.watch_spec import WatchSpec
 from exporter.web import NotReady, WatchStatus
 
 _log = structlog.get_logger(__name__)
@@ -36,6 +37,9 @@ _INTERVAL_STEP = 1.1
 """Polls are rescheduled only when their interval has to change by more than this factor."""
 _BUDGET_SHARE = 0.9
 """How much of a call budget regular polls may plan with; the rest is for retries and backlogs."""
+_TOO_MUCH, _ENOUGH = 1.5, 0.7
+"""How much of that polls at their configured interval may take before `auto` watches fetch less, and at most after one
+of them fetches everything again."""
 
 
 @dataclass(eq=False, kw_only=True, slots=True)
@@ -52,6 +56,8 @@ class _Runner:
     watch: Watch | None = None
     job: Job | None = None
     outcome: PollOutcome | None = None
+    changes_lines: bool = False
+    """It was told to fetch other lines, and has not been polled since."""
     is_polling: bool = False
     has_ended: bool = False
     retired: threading.Event = field(default_factory=threading.Event)
@@ -136,13 +142,41 @@ class Fleet:
             polls = [runner.outcome for runner in runners if runner.outcome is not None]
             if len(polls) < len(runners):
                 continue
-            needed_s = sum(max(outcome.pages, 1) for outcome in polls) / (self._places.rate(account) * _BUDGET_SHARE)
+            pages_per_s = self._places.rate(account) * _BUDGET_SHARE
+            self._choose_lines(runners, pages_per_s)
+            needed_s = sum(max(outcome.pages, 1) for outcome in polls) / pages_per_s
             for runner in runners:
                 interval_s = max(runner.spec.poll_interval_ms / 1000, needed_s)
                 if runner.interval_s / _INTERVAL_STEP <= interval_s <= runner.interval_s * _INTERVAL_STEP:
                     continue
                 with self._lock:
                     self._reschedule(runner, interval_s)
+
+    def _choose_lines(self, runners: Sequence[_Runner], pages_per_s: float) -> None:
+        """Of the watches whose `fetch` is `auto`, let those fetch failing lines only without whom the budget suffices.
+
+        One at a time: its next poll shows what that has saved.
+        """
+        free = [runner for runner in runners if runner.spec.fetch == "auto" and runner.watch is not None]
+        if any(runner.changes_lines for runner in free):
+            return
+        pages = {id(runner): max(runner.outcome.pages, 1) for runner in runners if runner.outcome is not None}
+        allowed = pages_per_s * min(runner.spec.poll_interval_ms for runner in runners) / 1000
+        needed = sum(pages.values())
+        full = [runner for runner in free if runner.watch is not None and not runner.watch.fetches_failures]
+        filtered = [runner for runner in free if runner not in full]
+        if needed > _TOO_MUCH * allowed and full:
+            self._fetch(max(full, key=lambda runner: pages[id(runner)]), failures=True)
+        elif filtered:
+            least = min(filtered, key=_pages_in_full)
+            if needed - pages[id(least)] + _pages_in_full(least) <= _ENOUGH * allowed:
+                self._fetch(least, failures=False)
+
+    @staticmethod
+    def _fetch(runner: _Runner, *, failures: bool) -> None:
+        if runner.watch is not None:
+            runner.changes_lines = True
+            runner.watch.fetches_failures = failures
 
     def not_ready(self) -> Sequence[NotReady]:
         """What keeps the exporter from being ready: at first every watch has to be polled, later one must work."""
@@ -199,7 +233,7 @@ class Fleet:
                 self._leave(runner)
 
     def _poll(self, runner: _Runner, watch: Watch) -> None:
-        name, before = runner.spec.name, runner.outcome
+        name, before, chosen = runner.spec.name, runner.outcome, runner.changes_lines
         try:
             outcome = watch.poll()
         except Exception as error:  # noqa: BLE001 an unforeseen mistake is a small crash of one watch (DESIGN 3.6), never of all
@@ -209,6 +243,7 @@ class Fleet:
             self._metrics.polls.labels(name, "unexpected").inc()
             outcome = PollOutcome("unexpected", 0, type(error).__name__)
         runner.outcome = outcome
+        runner.changes_lines = runner.changes_lines and not chosen
         if before is None or before.outcome != outcome.outcome:
             if outcome.outcome == "ok":
                 _log.info("watch is up", watch=name)
@@ -284,6 +319,10 @@ class Fleet:
                 yield from runner.watch.stages
             else:
                 yield from (api for item in runner.spec.groups for api in item.apis)
+
+
+def _pages_in_full(runner: _Runner) -> float:
+    return 0.0 if runner.outcome is None else runner.outcome.pages_in_full
 
 
 def _status(runner: _Runner) -> WatchStatus:

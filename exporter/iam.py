@@ -122,7 +122,13 @@ def _reading(config: Config, account: Account, access_groups: Sequence[str], acc
         resources |= {
             _group_arn(name, region, owner) for name in (*access_groups, *execution) for region in account.regions
         }
-    return [_allow("ReadLogLines", ["logs:FilterLogEvents"], resources)] if resources else []
+    if not resources:
+        return []
+    own = [watch.fetch for watch in config.watches if watch.account == account.name]
+    fetches = own if config.discover is None else [*own, config.discover.fetch]
+    # Asking what a pattern selects is granted on no resource [AWS: actions of CloudWatch Logs].
+    test = [_allow("TestFilterPatterns", ["logs:TestMetricFilter"], ["*"])] if {*fetches} - {"all"} else []
+    return [_allow("ReadLogLines", ["logs:FilterLogEvents"], resources), *test]
 
 
 def _discovering(config: Config, account: Account) -> list[Statement]:

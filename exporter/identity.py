@@ -17,9 +17,13 @@ from exporter.windows import MINUTE_MS
 class Identity:
     """The settled failures of one watch."""
 
-    def __init__(self, tombstones: Mapping[LogGroup, Tombstones], *, has_access: bool) -> None:
+    def __init__(
+        self, tombstones: Mapping[LogGroup, Tombstones], *, has_access: bool, by_access_alone: bool = False
+    ) -> None:
+        """`by_access_alone`: what has no failing access line is not counted, because most access lines are not read."""
         self._tombstones = tombstones
         self._has_access = has_access
+        self._by_access_alone = by_access_alone
         self._joins_by_request_id: bool | None = None
         """Whether access lines carry real request ids (None: no access line was seen yet). Where they do not,
         execution lines cannot be told from those of counted requests, and are never counted on their own."""
@@ -70,6 +74,8 @@ class Identity:
         """Whether a failure may be counted: by its access line, else only where that can count nothing twice."""
         if unit.access is not None:
             return True
+        if self._by_access_alone:
+            return False
         if self._has_access and self._joins_by_request_id is False and not unit.extended_ids:
             return False
         return not self.knows_unit(unit)

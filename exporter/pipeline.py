@@ -7,16 +7,17 @@ ledger, starts no threads and never sleeps.
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Literal, NamedTuple
+from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 import structlog
 
 from exporter import metrics
-from exporter.access_log import AccessParser
 from exporter.audit import Audit
 from exporter.correlate import Correlator
 from exporter.describing import Describer
+from exporter.fetching import Timelines, failure_readers, full_readers
+from exporter.filtering import Filters
 from exporter.ledger import Ledger, LedgerError
 from exporter.memory import Draft, Memory, Outcome, remember
 from exporter.metrics.self_metrics import SelfMetrics
@@ -28,13 +29,14 @@ from exporter.model import (
     LogGroup,
     Window,
 )
-from exporter.reading import AccessTaker, Directory, ExecutionTaker, GroupReader, Labelling, Taker, Uncounted
+from exporter.reading import Directory, GroupReader, Uncounted
 from exporter.record import Recorder
 from exporter.rules import RuleSet
 from exporter.settle import Horizon
-from exporter.sources import GroupUnreadable, Source, SourceError
+from exporter.sources import GroupUnreadable, PatternRefused, Source, SourceError
 from exporter.tally import Seen
 from exporter.tombstones import Tombstones
+from exporter.watch_spec import WatchSpec
 from exporter.windows import (
     MINUTE_MS,
     Pass,
@@ -42,6 +44,7 @@ from exporter.windows import (
     Timing,
     advance,
     next_sweep,
+    pages_a_poll,
     read_windows,
     wide_is_cheaper,
 )
@@ -56,31 +59,6 @@ _SLICE_FEW_PAGES, _SLICE_MANY_PAGES = 4, 16
 _log = structlog.get_logger(__name__)
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class WatchGroup:
-    """A log group of a watch, and how its lines are read."""
-
-    group: LogGroup
-    kind: Literal["access", "execution"]
-    apis: tuple[Api, ...]
-    """The stages that log into it, as far as they are configured."""
-    parser: AccessParser | None = None
-    """For access groups."""
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class WatchSpec:
-    """What one watch reads: groups whose requests may refer to each other, in one account and region."""
-
-    name: str
-    groups: tuple[WatchGroup, ...]
-    max_request_ms: int
-    allowed_lateness_ms: int
-    poll_interval_ms: int
-    initial_lookback_ms: int
-    labelling: Labelling = Labelling()  # noqa: RUF009 frozen, holds two booleans
-
-
 class PollOutcome(NamedTuple):
     """How a poll ended."""
 
@@ -91,6 +69,8 @@ class PollOutcome(NamedTuple):
     """How many pages the new lines cost; what a backlog takes comes on top and yields to them."""
     message: str = ""
     """For people: which group, and why."""
+    pages_in_full: float = 0.0
+    """How many pages all lines would have cost, where only those of failed requests were read."""
 
 
 class _WrongClock(Exception):
@@ -139,6 +119,11 @@ class Watch:
         )
         self._memory: Memory | None = None
         self._readers: Sequence[GroupReader] = ()
+        self.fetches_failures = spec.fetch == "failures"
+        """Whether to fetch failing lines only, where that can be relied on; taken up by the next poll."""
+        self._filters = Filters(spec)
+        self._failures_only = False
+        self._timelines: Timelines | None = None
         self._pages_per_ms = 0.0
         self._slice_ms = _SLICE_START_MS
         self._pages = 0
@@ -175,7 +160,13 @@ class Watch:
             self._metrics.set_unreadable(name, unreadable)
         if outcome in {"ok", "left_out"}:
             self._metrics.last_success.labels(name).set(self._source.now_ms() / 1000)
-        return PollOutcome(outcome, self._pages, message)
+        return PollOutcome(outcome, self._pages, message, self._pages_in_full())
+
+    def _pages_in_full(self) -> float:
+        if not self._failures_only:
+            return self._pages
+        densities = [self._filters.pages_per_ms(item.group) for item in self.spec.groups]
+        return sum(min(pages_a_poll(density, self._timing, self.spec.poll_interval_ms)) for density in densities)
 
     @property
     def stages(self) -> Sequence[Api]:
@@ -204,13 +195,29 @@ class Watch:
                 self._memory = None  # where to begin was reckoned by the wrong clock, too
             raise _WrongClock
 
+    def _choose_lines(self, now_ms: int) -> None:
+        """Fetch all lines, or failing ones: a change begins anew from the last commit, as a crash would."""
+        if self.spec.fetch == "all":
+            return
+        changed = self.fetches_failures and self._filters.check(self._source, now_ms)
+        wanted = self.fetches_failures and self._filters.usable
+        if changed or wanted != self._failures_only:
+            _log.info("fetching changed", watch=self.spec.name, fetch="failures" if wanted else "all")
+            self._failures_only = wanted
+            self._memory = None
+            self._audit = Audit()  # its counts are of other lines
+        self._metrics.fetches_failures_only.labels(self.spec.name).set(wanted)
+
     def _read_plan(self, began: float) -> str:
         now_ms = self._source.now_ms()
+        self._choose_lines(now_ms)
         memory = self._memory
         restarted = memory is None
         if memory is None:
             memory = self._memory = self._remember(now_ms)
-            self._readers = self._make_readers(memory.correlator)
+            correlator = memory.correlator
+            self._timelines = Timelines(self.spec, correlator, self._filters) if self._failures_only else None
+            self._readers = self._make_readers(correlator)
             self._seed(now_ms)
         wide = wide_is_cheaper(self._pages_per_ms, self._timing, self.spec.poll_interval_ms)
         plan = read_windows(
@@ -240,14 +247,14 @@ class Watch:
         readable = [item.group for item in self.spec.groups if item.group not in self.left_out]
         for group, window, noted in self._audit.due(now_ms, readable):
             try:
-                listed = GroupReader(group, Uncounted()).read(self._source, window, new_since_ms=now_ms, audited=window)
+                reader = GroupReader(group, Uncounted(), self._pattern_of(group))
+                listed = reader.read(self._source, window, new_since_ms=now_ms, audited=window)
             except SourceError:
                 continue  # a sample less; what was read stays read
             self._metrics.late_events.labels(self.spec.name, group.name).inc(max(0, listed.audited - noted))
 
     def _read_slice(self, memory: Memory, part: Slice, now_ms: int) -> None:
         listed = self._list_windows(memory, part, now_ms)
-        self._note_left_out(listed.left_out)
         self._measure(part, listed.pages)
         server_ms = listed.server_ms
         listed_at_ms = now_ms if server_ms is None else min(now_ms, server_ms + 1_000)
@@ -260,7 +267,11 @@ class Watch:
             has_execution=bool(self._execution),
             execution_left_out=bool(listed.left_out),
         )
-        if memory.correlator.overlooked(horizon):
+        if self._timelines is None:
+            self._note_left_out(listed.left_out)
+        if self._timelines is not None:
+            horizon = self._ask(self._timelines, horizon, now_ms)
+        elif memory.correlator.overlooked(horizon):
             for group, seen in self._list_windows(memory, part, now_ms).seen.items():
                 listed.seen.setdefault(group, []).extend(seen)
         judged = memory.correlator.judge(horizon)
@@ -268,6 +279,15 @@ class Watch:
         self._commit(memory, Outcome(state, horizon, judged, recorded, listed.seen, now_ms))
         for (group, minute), lines in listed.noted.items():
             self._audit.note(group, minute, lines)
+
+    def _ask(self, timelines: Timelines, horizon: Horizon, now_ms: int) -> Horizon:
+        """Fetch the execution lines of open requests by id. Returns the horizon with what that has brought."""
+        asked = timelines.ask(self._source, replace(horizon, asked={}), now_ms)
+        self._pages += asked.pages
+        for group, events in asked.events.items():
+            self._metrics.log_events.labels(self.spec.name, group.name).inc(events)
+        self._note_left_out(asked.left_out)
+        return replace(horizon, asked=asked.windows, execution_left_out=bool(asked.left_out))
 
     def _list_windows(self, memory: Memory, part: Slice, now_ms: int) -> "_Listings":
         """List every group in every window of a slice, each to its end."""
@@ -281,6 +301,9 @@ class Watch:
                     audited = self._audit.minute(reader.group, frontier_ms, new_frontier_ms)
                 try:
                     listed = reader.read(self._source, window, new_since_ms=memory.polled_at_ms, audited=audited)
+                except PatternRefused:
+                    self._filters.refused(reader.group)
+                    raise
                 except GroupUnreadable as error:
                     if not self._access or reader.group in self._parsers:
                         raise
@@ -330,39 +353,22 @@ class Watch:
             has_execution=bool(self._execution),
             describe=self._describer.describe,
             classify=self._rules.classify,
+            by_access_alone=self._failures_only and bool(self._access),
         )
 
     def _make_readers(self, correlator: Correlator) -> Sequence[GroupReader]:
-        """The readers of all groups, those of access groups first."""
-        admit = self._totals.admit
-        takers: list[tuple[LogGroup, Taker]] = [
-            (
-                item.group,
-                AccessTaker(
-                    item.group,
-                    parser=self._parsers[item.group],
-                    directory=self._directory,
-                    correlator=correlator,
-                    admit=admit,
-                    labelling=self.spec.labelling,
-                ),
-            )
-            for item in self._access
-        ]
-        takers += [
-            (
-                item.group,
-                ExecutionTaker(
-                    item.group,
-                    directory=Directory(item.apis),
-                    correlator=correlator,
-                    admit=admit,
-                    totals=not self._access,
-                ),
-            )
-            for item in self._execution
-        ]
-        return [GroupReader(group, taker) for group, taker in takers]
+        if self._timelines is None:
+            return full_readers(self.spec, directory=self._directory, correlator=correlator, admit=self._totals.admit)
+        return failure_readers(
+            self.spec,
+            directory=self._directory,
+            correlator=correlator,
+            admit=self._totals.admit,
+            filters=self._filters,
+        )
+
+    def _pattern_of(self, group: LogGroup) -> str | None:
+        return self._filters.pattern_of(group) if self._failures_only else None
 
     def _seed(self, now_ms: int) -> None:
         """Show every cause of every configured stage at 0 before anything is read."""

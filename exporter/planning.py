@@ -7,12 +7,15 @@ change is equal to the old one.
 from collections import defaultdict
 from collections.abc import Callable, Sequence
 
-from exporter.access_log import AccessParser, access_parser
+from exporter.access_filter import failed_access_patterns
+from exporter.access_log import AccessFormatError, AccessParser, access_parser
 from exporter.config import Config, Watch
 from exporter.metrics import StageInfo
 from exporter.model import UNKNOWN, Api, LogGroup
-from exporter.pipeline import WatchGroup, WatchSpec
 from exporter.reading import Labelling
+from exporter.watch_spec import Fetch, WatchGroup, WatchSpec
+
+_FETCHES: tuple[Fetch, ...] = ("all", "auto", "failures")
 
 
 class Planner:
@@ -22,7 +25,12 @@ class Planner:
         self._parsers: dict[tuple[LogGroup, str], AccessParser] = {}
 
     def plan(self, config: Config, watches: Sequence[Watch]) -> Sequence[WatchSpec]:
-        """The specs for `watches`, by the settings of `config`. Raises `AccessFormatError`, and has changed nothing."""
+        """The specs for `watches`, by the settings of `config`.
+
+        Raises `AccessFormatError`, which names the watch, and has then changed nothing.
+        """
+        for watch in watches:
+            _check_format(watch)
         parsers: dict[tuple[LogGroup, str], AccessParser] = {}
 
         def parser_of(group: LogGroup, text: str) -> AccessParser:
@@ -41,6 +49,21 @@ class Planner:
         return specs
 
 
+def _check_format(watch: Watch) -> None:
+    if watch.access_log is None:
+        return
+    try:
+        access_parser(watch.access_log.format)
+        patterns = failed_access_patterns(watch.access_log.format)
+    except AccessFormatError as error:
+        raise AccessFormatError(f"watch `{watch.name}`: access_log.format: {error}") from None
+    if watch.fetch != "all" and not patterns:
+        raise AccessFormatError(
+            f"watch `{watch.name}`: `fetch: {watch.fetch}` finds failing lines by their status, which the access log's "
+            "format does not have: add $context.status to it, or write `fetch: all`"
+        )
+
+
 def _merged(watches: Sequence[Watch], config: Config, parser_of: Callable[[LogGroup, str], AccessParser]) -> WatchSpec:
     apis: defaultdict[LogGroup, list[Api]] = defaultdict(list)
     formats: dict[LogGroup, str] = {}
@@ -56,7 +79,13 @@ def _merged(watches: Sequence[Watch], config: Config, parser_of: Callable[[LogGr
             executions[group] = None
             apis[group].append(api)
     access = [
-        WatchGroup(group=group, kind="access", apis=tuple(apis[group]), parser=parser_of(group, text))
+        WatchGroup(
+            group=group,
+            kind="access",
+            apis=tuple(apis[group]),
+            parser=parser_of(group, text),
+            failure_patterns=failed_access_patterns(text),
+        )
         for group, text in formats.items()
     ]
     execution = [WatchGroup(group=group, kind="execution", apis=tuple(apis[group])) for group in executions]
@@ -68,6 +97,8 @@ def _merged(watches: Sequence[Watch], config: Config, parser_of: Callable[[LogGr
         poll_interval_ms=config.poll_interval_ms,
         initial_lookback_ms=config.initial_lookback_ms,
         labelling=labelling_of(config),
+        # Of watches whose groups are read together, the one that wants most decides.
+        fetch=next(mode for mode in _FETCHES if any(watch.fetch == mode for watch in watches)),
     )
 
 

@@ -298,9 +298,11 @@ class Uncounted:
 class GroupReader:
     """Lists one group."""
 
-    def __init__(self, group: LogGroup, taker: Taker) -> None:
+    def __init__(self, group: LogGroup, taker: Taker, pattern: str | None = None) -> None:
+        """`pattern`: selects the lines that `taker` wants; others may come all the same."""
         self.group = group
         self._taker = taker
+        self._pattern = pattern
         self._ordered = True
 
     def read(self, source: Source, window: Window, *, new_since_ms: int, audited: Window | None = None) -> Listed:
@@ -323,7 +325,7 @@ class GroupReader:
         listed = Listed(seen=Seen())
         self._taker.begin()
         unique = _Unique(ordered=self._ordered)
-        for page in source.pages(self.group, window):
+        for page in source.pages(self.group, window, self._pattern):
             if listed.pages == 0:
                 listed.server_at_ms = page.server_at_ms
             listed.pages += 1

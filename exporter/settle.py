@@ -82,6 +82,11 @@ class Unit:
     failure: Failure | None = field(default=None, repr=False)
 
     @property
+    def key(self) -> str:
+        """What tells it from other requests for as long as it is open: its access event, else one of its ids."""
+        return self.access.event.event_id if self.access is not None else min(self.ids, default="")
+
+    @property
     def placeholder(self) -> bool:
         """An access line whose request id says nothing, and which no extended id has joined to anything yet."""
         if self.access is None or self.execution:
@@ -102,6 +107,16 @@ class Horizon:
     has_execution: bool
     execution_left_out: bool = False
     """An execution group is denied or missing at the moment."""
+    asked: Mapping[str, Window] | None = None
+    """Where execution lines are fetched by id: over which time each id was asked for in this slice. None: they are
+    listed as a whole."""
+
+    def covers(self, unit: Unit, first_ms: int, last_ms: int) -> bool:
+        """Whether one listing would have brought every line of `unit` from the one time to the other."""
+        listed = self.listed
+        if self.asked is not None:
+            listed = [self.asked[text] for text in unit.ids if text in self.asked]
+        return any(window.start_ms <= first_ms and last_ms < window.end_ms for window in listed)
 
 
 def settle_reason(unit: Unit, horizon: Horizon) -> SettleReason | None:
@@ -122,7 +137,7 @@ def settle_reason(unit: Unit, horizon: Horizon) -> SettleReason | None:
     if not horizon.has_access:
         # Method and resource stand in the first lines: a listing that began early enough has them.
         # Without a terminal line the status is not known, and nothing but time tells that it does not come.
-        covered = _covered(horizon.listed, unit.last_ms - timing.max_request_ms, unit.last_ms)
+        covered = horizon.covers(unit, unit.last_ms - timing.max_request_ms, unit.last_ms)
         return SettleReason.COVERED if unit.terminal and covered and not failure.refinable else None
     if unit.access is None or unit.placeholder:
         return None
@@ -130,7 +145,7 @@ def settle_reason(unit: Unit, horizon: Horizon) -> SettleReason | None:
         return SettleReason.LEFT_OUT if reached else None
     if failure.refinable:
         return None
-    if unit.terminal and _covered(horizon.listed, unit.first_ms, unit.last_ms):
+    if unit.terminal and horizon.covers(unit, unit.first_ms, unit.last_ms):
         return SettleReason.COVERED
     if unit.terminal and any(not execution_log.is_routine(line.text) for line in unit.execution):
         return SettleReason.PROVEN
@@ -326,10 +341,6 @@ def claim_placeholders(units: Sequence[Unit], timing: Timing) -> list[tuple[Unit
             free.remove(best)
             pairs.append((unit, best))
     return pairs
-
-
-def _covered(listed: Sequence[Window], first_ms: int, last_ms: int) -> bool:
-    return any(window.start_ms <= first_ms and last_ms < window.end_ms for window in listed)
 
 
 def extended_id_of(text: str) -> str | None:

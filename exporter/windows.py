@@ -161,15 +161,21 @@ def advance(state: ReadState, done: Slice, *, now_ms: int, timing: Timing) -> Re
 def wide_is_cheaper(pages_per_ms: float, timing: Timing, poll_interval_ms: int) -> bool:
     """Whether one window of everything unsettled costs no more pages than FRESH, REACH and SWEEP together.
 
-    `pages_per_ms`: the last measured rate of pages by event time. Each listing costs at least one page.
+    `pages_per_ms`: the last measured rate of pages by event time.
     """
+    wide, three = pages_a_poll(pages_per_ms, timing, poll_interval_ms)
+    return wide <= three
+
+
+def pages_a_poll(pages_per_ms: float, timing: Timing, poll_interval_ms: int) -> tuple[float, float]:
+    """What a poll of one group costs in pages: in one window, and in three passes. Each listing takes at least one."""
 
     def pages(length_ms: int) -> float:
         return max(1.0, pages_per_ms * length_ms)
 
     lead_ms = timing.max_request_ms
     three = pages(poll_interval_ms + OVERLAP_MS) * 2 + pages(MINUTE_MS + lead_ms) * poll_interval_ms / MINUTE_MS
-    return pages(timing.allowed_lateness_ms + lead_ms + MINUTE_MS // 2) <= three
+    return pages(timing.allowed_lateness_ms + lead_ms + MINUTE_MS // 2), three
 
 
 def _left(state: ReadState, now_ms: int, timing: Timing) -> int:

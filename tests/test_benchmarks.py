@@ -5,7 +5,7 @@ from collections.abc import Iterable
 
 import pytest
 
-from benchmarks import daemon, idle, pages, prepared, results, scale, scrape, storm
+from benchmarks import daemon, fetching, idle, pages, prepared, results, scale, scrape, storm
 from benchmarks.__main__ import PARTS
 from benchmarks.results import Figure
 from benchmarks.server import STRETCH_MS, page_of, templates_of
@@ -17,7 +17,7 @@ def by_name(figures: Iterable[Figure]) -> dict[str, Figure]:
 
 
 def test_every_part_is_run_by_make_bench():
-    assert set(PARTS) == {"pages", "daemon", "scrape", "storm", "idle", "scale"}
+    assert set(PARTS) == {"pages", "daemon", "fetching", "scrape", "storm", "idle", "scale"}
 
 
 # ------------------------------------------------------------------------------------------------------ what is served
@@ -29,6 +29,13 @@ def test_both_logs_tell_of_the_same_requests():
     failed = {json.loads(line.message)["requestId"] for line in access if '"status": "502"' in line.message}
     assert 0 < len(failed) < 50
     assert failed == {line.message[1:37] for line in execution if line.message.endswith("status: 502")}
+
+
+def test_fetching_failures_counts_the_same_failures_for_fewer_bytes(monkeypatch):
+    monkeypatch.setattr(fetching, "FAILING", (0.02,))
+    monkeypatch.setattr(fetching, "PER_SECOND", 4)
+    shares = by_name(fetching.figures())
+    assert 0 < shares["bytes a minute"].ratio < 1
 
 
 def listed(start_ms: int, end_ms: int, group: str) -> list[dict[str, object]]:

@@ -111,6 +111,22 @@ def test_check_config_says_how_many_watches_it_found(tmp_path):
     assert (result.exit_code, result.output.strip()) == (0, f"{path}: ok; 1 watches: orders")
 
 
+@pytest.mark.parametrize(
+    ("access_log", "told"),
+    [
+        ("{group: a, format: '$context.status$context.path$context.stage'}", "access_log.format: "),
+        ("{group: a, format: '$context.requestId $context.path'}, fetch: failures", "add $context.status to it"),
+    ],
+)
+def test_check_config_tells_of_a_format_that_does_not_serve(tmp_path, access_log, told):
+    path = tmp_path / "bad.yaml"
+    path.write_text(f"watches:\n  - {{name: orders, region: eu-west-1, access_log: {access_log}}}\n")
+    result = invoke("check-config", "--config.file", str(path))
+    assert result.exit_code == 2
+    assert f"{path}: watch `orders`: " in result.stderr
+    assert told in result.stderr
+
+
 def test_check_config_names_every_mistake_with_line_and_hint(tmp_path):
     path = tmp_path / "bad.yaml"
     path.write_text("poll_intervall: 20s\n" + GOOD.replace("group:", "grup:"))

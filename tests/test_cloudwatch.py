@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from moto.server import ThreadedMotoServer
 
 from exporter.model import LogGroup, Window
-from exporter.sources import GroupUnreadable, ListingBroken, Source, Unavailable
+from exporter.sources import GroupUnreadable, ListingBroken, PatternRefused, Source, Unavailable
 from exporter.sources.budget import CallBudget
 from exporter.sources.cloudwatch import FRUITLESS_PAGES, CloudWatchSource
 from exporter.sources.sessions import AccountAccess, logs_client, open_session
@@ -299,9 +299,35 @@ def test_a_broken_listing_can_be_listed_anew(bench, fake):
 
 def test_a_bad_pattern_is_no_broken_listing_but_a_mistake_that_shows(bench, fake):
     fill(fake)
-    with pytest.raises(Exception, match="InvalidParameterException"):
+    with pytest.raises(PatternRefused, match="the service refused the filter pattern"):
         bench.list(pattern="{ $.status = ")
     assert len(fake.calls) == 1
+
+
+def test_a_token_refused_in_a_filtered_listing_is_no_bad_pattern(bench, fake):
+    fill(fake, 25_000)
+    fake.faults.script.extend([Fault.NONE, Fault.REFUSED_TOKEN])
+    with pytest.raises(ListingBroken):
+        bench.list(pattern="event")
+
+
+def test_the_service_tells_what_a_pattern_selects(bench, fake):
+    assert bench.source.selected("ERROR", ["an ERROR", "none", "ERROR again"]) == {"an ERROR", "ERROR again"}
+    assert [call.operation for call in fake.calls] == ["TestMetricFilter"]
+    assert ("TestMetricFilter", "OK") in [call[:2] for call in bench.reported]
+
+
+@pytest.mark.parametrize("fault", [Fault.DENIED, Fault.THROTTLE, Fault.SERVER_ERROR])
+def test_who_may_not_ask_what_a_pattern_selects_does_without(bench, fake, fault):
+    fake.faults.script.append(fault)
+    assert bench.source.selected("ERROR", ["an ERROR"]) is None
+    assert len(fake.calls) == 1, "one attempt"
+
+
+def test_a_pattern_that_selects_nothing_in_much_may_give_very_many_empty_pages(bench, fake):
+    fake.faults.empty_first = FRUITLESS_PAGES + 5
+    fill(fake, 3)
+    assert len(bench.list(pattern="event")) == 3
 
 
 # -------------------------------------------------------------------------------------------------------------- faults

@@ -120,6 +120,13 @@ def test_a_rest_stage_becomes_a_watch_with_its_own_format_and_groups(account):
     )
 
 
+def test_discovered_watches_fetch_as_configured_where_their_access_lines_have_a_status(account):
+    account.rest("orders", access="access/orders", form=JSON_FORMAT)
+    account.rest("blind", access="access/blind", form="$context.requestId $context.path")
+    watches = discover_in(account, discover=Discover(fetch="failures")).refresh().watches
+    assert {watch.name: watch.fetch for watch in watches} == {"orders-prod": "failures", "blind-prod": "all"}
+
+
 def test_an_http_stage_has_an_access_log_only(account):
     account.http("shop", access="access/shop", timeouts_ms=[5_000], level="INFO")
     discovered = discover_in(account).refresh()
@@ -687,6 +694,11 @@ def test_the_greatest_stages_are_named_for_fetching_failures_only(account):
     assert not place.fits
     assert place.fetch_failures == ("huge",)
     assert place.volume.high == pytest.approx(2.301 * PAGE_BYTES * 86_400)
+
+    followed = [replace(watch, fetch="failures") if watch.name == "huge" else watch for watch in watches]
+    (place,) = forecast(followed, volumes, budgets={"default": 2.0}, poll_interval_ms=20_000)
+    assert place.fits
+    assert not place.fetch_failures
 
 
 def test_many_small_stages_are_not_told_to_fetch_failures_only():

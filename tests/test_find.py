@@ -18,15 +18,16 @@ from moto import mock_aws
 
 from exporter.access_log import access_parser
 from exporter.cli import main
+from exporter.filter_patterns import MAX_PATTERN, id_patterns
 from exporter.find import Query, Search, read_headers
-from exporter.find.patterns import MAX_PATTERN, access_pattern, execution_patterns, id_patterns
+from exporter.find.patterns import access_pattern, execution_patterns
 from exporter.find.stretches import stretches
 from exporter.model import Window
-from exporter.pipeline import WatchGroup, WatchSpec
 from exporter.rules import shipped_rules
 from exporter.sources.budget import BURST_SECONDS, CallBudget
 from exporter.sources.cloudwatch import CloudWatchSource
 from exporter.sources.sessions import AccountAccess, logs_client, open_session
+from exporter.watch_spec import WatchGroup, WatchSpec
 from tests.fakes import FakeCloudWatch, Faults
 from tests.fakes.patterns import compile_pattern
 from tests.worlds import ACCESS, API, EXECUTION, START_MS, World, make_world

@@ -12,6 +12,7 @@ import pytest
 from apscheduler.executors.pool import ThreadPoolExecutor
 from apscheduler.schedulers.background import BackgroundScheduler
 
+from exporter.access_filter import failed_access_patterns
 from exporter.fleet import Fleet
 from exporter.ledger.sqlite import SqliteLedger
 from exporter.metrics.self_metrics import SelfMetrics
@@ -54,8 +55,10 @@ class OnePlace:
     def source(self, account, region):
         return self._source
 
+    calls_per_second = 1_000.0
+
     def rate(self, account):
-        return 1_000.0
+        return self.calls_per_second
 
 
 class Harbour:
@@ -78,8 +81,9 @@ class Harbour:
         )
         self.rules = shipped_rules()
         self.recorder = self.new_recorder()
+        self.place = OnePlace(self.source)
         self.fleet = Fleet(
-            places=OnePlace(self.source),
+            places=self.place,
             ledger=self.ledger,
             totals=self.totals,
             self_metrics=self.metrics,
@@ -198,3 +202,36 @@ def test_it_is_ready_when_every_watch_was_polled_once_and_as_long_as_one_of_them
     harbour.apply(replace(harbour.spec, groups=harbour.spec.groups[1:]), other)
     assert not harbour.fleet.not_ready(), "new watches take nobody off a Service"
     gate.may_pass.set()
+
+
+def failures_only(harbour):
+    return harbour.metrics.registry.get_sample_value(
+        "aws_apigateway_exporter_fetches_failures_only", {"watch": harbour.spec.name}
+    )
+
+
+def test_a_watch_fetches_failing_lines_only_while_the_call_budget_is_not_enough_for_all(harbour):
+    harbour.source.filters = True
+    harbour.source.page_size = 10
+    groups = [replace(item, failure_patterns=failed_access_patterns("auto")) for item in harbour.spec.groups]
+    harbour.apply(replace(harbour.spec, fetch="auto", groups=tuple(groups)))
+    until(lambda: not harbour.fleet.not_ready())
+    harbour.fleet.stretch_intervals()
+    until(lambda: failures_only(harbour) == 0)
+
+    harbour.place.calls_per_second = 0.5
+    harbour.fleet.stretch_intervals()
+    until(lambda: failures_only(harbour) == 1)
+
+    harbour.place.calls_per_second = 1_000.0
+    until(lambda: harbour.fleet.stretch_intervals() or failures_only(harbour) == 0)
+    assert harbour.counted() == harbour.world.failures()
+
+
+def test_a_watch_that_is_to_fetch_everything_does_so_however_small_the_budget_is(harbour):
+    harbour.apply(harbour.spec)
+    until(lambda: not harbour.fleet.not_ready())
+    harbour.place.calls_per_second = 0.001
+    harbour.fleet.stretch_intervals()
+    assert failures_only(harbour) is None
+    assert harbour.counted() == harbour.world.failures()

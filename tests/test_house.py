@@ -23,7 +23,8 @@ ROOMS = {
     "model": {"model"},
     "redaction": {"redaction"},
     "version": {"version"},
-    "access log": {"access_log", "access_json", "access_format", "access_variables"},
+    "filter patterns": {"filter_patterns"},
+    "access log": {"access_log", "access_filter", "access_json", "access_format", "access_variables"},
     "execution log": {"execution_log", "envelope", "dumps"},
     "correlation": {"correlate", "settle", "windows", "tally", "tombstones", "audit", "identity"},
     "rules": {"rules", "rules_file", "conditions", "facts"},
@@ -35,7 +36,7 @@ ROOMS = {
     "discovery": {"discovery"},
     "otlp": {"otlp", "otlp_settings"},
     "logs": {"logs"},
-    "pipeline": {"pipeline", "memory", "reading", "describing", "record"},
+    "pipeline": {"pipeline", "fetching", "filtering", "watch_spec", "memory", "reading", "describing", "record"},
     "outbox": {"outbox", "delivery"},
     "excerpt": {"excerpt", "rule_check"},
     "web": {"web"},
@@ -48,6 +49,7 @@ ROOMS = {
 }
 FLOORS = [
     {"model", "redaction", "version"},
+    {"filter patterns"},
     {"access log", "execution log", "correlation", "rules", "spans", "metrics", "config", "sources", "ledger"}
     | {"otlp", "logs"},
     {"pipeline", "outbox", "excerpt", "web", "discovery"},
@@ -59,7 +61,7 @@ FLOORS = [
 # Correlation asks the execution log which line ends a request and which says why; it is told nothing more.
 NEIGHBOURS = {("correlation", "execution log")}
 
-PURE = ("model", "redaction", "access log", "execution log", "correlation", "rules", "spans")
+PURE = ("model", "redaction", "filter patterns", "access log", "execution log", "correlation", "rules", "spans")
 IMPURE_MODULES = {
     *(
         "asyncio",

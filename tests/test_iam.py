@@ -58,6 +58,15 @@ def test_one_account_needs_one_right_on_its_groups_alone():
     assert found.keys() == {"own"}
 
 
+def test_who_fetches_by_patterns_may_also_ask_what_they_select():
+    config = config_of(ONE + "    fetch: failures\n")
+    found = allowed(policies(config, account_id="123456789012")["own"])
+    assert found.pop("logs:TestMetricFilter") == {"*"}
+    assert found == allowed(policies(config_of(ONE), account_id="123456789012")["own"])
+    discovering = config_of("accounts: [{name: a, regions: [eu-west-1]}]\ndiscover: {fetch: auto}")
+    assert "logs:TestMetricFilter" in allowed(policies(discovering, access_groups=["access/*"])["own"])
+
+
 def test_an_account_that_nothing_names_is_left_open_and_nothing_else():
     (group, _) = sorted(allowed(policies(config_of(ONE))["own"])["logs:FilterLogEvents"], reverse=True)
     assert group == "arn:aws:logs:eu-west-1:*:log-group:access/orders:*"

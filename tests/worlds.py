@@ -14,17 +14,20 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from exporter.access_filter import failed_access_patterns
 from exporter.access_log import access_parser
 from exporter.ledger.sqlite import SqliteLedger
 from exporter.metrics.self_metrics import SelfMetrics
 from exporter.metrics.totals import Totals
 from exporter.model import Api, LogEvent, LogGroup, Page, Window
-from exporter.pipeline import PollOutcome, Watch, WatchGroup, WatchSpec
+from exporter.pipeline import PollOutcome, Watch
 from exporter.reading import Labelling
 from exporter.record import Recorder, Told
 from exporter.rules import shipped_rules
 from exporter.sources import GroupUnreadable, ListingBroken, SourceError, Unavailable
 from exporter.spans import SpanOptions
+from exporter.watch_spec import Fetch, WatchGroup, WatchSpec
+from tests.fakes.patterns import compile_pattern
 
 ACCESS = LogGroup("default", "eu-west-1", "access/orders")
 EXECUTION = LogGroup("default", "eu-west-1", "API-Gateway-Execution-Logs_ab12cd34ef/prod")
@@ -288,27 +291,42 @@ class MemorySource:
     world: World
     now: int = START_MS
     page_size: int = 10_000
+    page_bytes: int = 1_000
     skew_ms: int = 0
     """How far our own clock is ahead until the first answer."""
     fault: Callable[[LogGroup, int], SourceError | BaseException | None] = lambda _group, _page: None
     """Asked before each page: what goes wrong there."""
     repeat: Callable[[], bool] = lambda: False
     """Whether a page is given twice."""
+    filters: bool = False
+    """Whether patterns are expected; they then select as AWS's do."""
+    selects_all: bool = False
+    """Whether it ignores patterns, as what stands in for AWS may."""
+    selects_none_by: str | None = None
+    """Patterns that begin so select nothing."""
+    tells_selected: bool = True
+    """Whether it may be asked what a pattern selects."""
     pages_given: int = 0
     windows: list[tuple[LogGroup, Window]] = field(default_factory=list)
+    patterns: list[str | None] = field(default_factory=list)
     _answered: bool = False
 
     def now_ms(self) -> int:
         return self.now if self._answered else self.now + self.skew_ms
 
     def pages(self, group: LogGroup, window: Window, pattern: str | None = None) -> Iterator[Page]:
-        assert pattern is None
+        assert pattern is None or self.filters
         self.windows.append((group, window))
+        self.patterns.append(pattern)
+        selects = compile_pattern(None if self.selects_all else pattern)
+        if pattern is not None and pattern[0] == self.selects_none_by:
+            selects = lambda _: False  # noqa: E731
         events = sorted(
             (
                 event
                 for where, event, visible_ms, _ in self.world.lines
                 if where == group and visible_ms <= self.now and window.start_ms <= event.at_ms < window.end_ms
+                if selects(event.message)
             ),
             key=lambda event: event.event_id,
         )
@@ -316,12 +334,20 @@ class MemorySource:
             fault = self.fault(group, self.pages_given)
             if fault is not None:
                 raise fault
-            page = Page(events=events[begin : begin + self.page_size], response_bytes=1_000, server_at_ms=self.now)
+            page = Page(
+                events=events[begin : begin + self.page_size], response_bytes=self.page_bytes, server_at_ms=self.now
+            )
             self._answered = True
             self.pages_given += 1
             yield page
             if self.repeat():
                 yield page
+
+    def selected(self, pattern: str, messages: Sequence[str]) -> frozenset[str] | None:
+        if not self.tells_selected:
+            return None
+        none = pattern[0] == self.selects_none_by
+        return frozenset(() if none else filter(compile_pattern(pattern), messages))
 
 
 class Life:
@@ -338,6 +364,8 @@ class Life:
         allowed_lateness_ms: int = 330_000,
         poll_interval_ms: int = 20_000,
         initial_lookback_ms: int = 900_000,
+        access_format: str = "auto",
+        fetch: Fetch = "all",
         spans: bool | SpanOptions = False,
         budget: int = 1_000_000,
         open_ledger: Callable[[Path], SqliteLedger] = SqliteLedger,
@@ -347,7 +375,15 @@ class Life:
         self.path = Path(directory) / "state.db"
         groups = []
         if access:
-            groups.append(WatchGroup(group=ACCESS, kind="access", apis=(API,), parser=access_parser("auto")))
+            groups.append(
+                WatchGroup(
+                    group=ACCESS,
+                    kind="access",
+                    apis=(API,),
+                    parser=access_parser(access_format),
+                    failure_patterns=failed_access_patterns(access_format),
+                )
+            )
         if execution:
             groups.append(WatchGroup(group=EXECUTION, kind="execution", apis=(API,)))
         self.spec = WatchSpec(
@@ -357,6 +393,7 @@ class Life:
             allowed_lateness_ms=allowed_lateness_ms,
             poll_interval_ms=poll_interval_ms,
             initial_lookback_ms=initial_lookback_ms,
+            fetch=fetch,
         )
         self._span_options = SpanOptions() if spans is True else spans or None
         self._budget = budget

@@ -3,10 +3,12 @@
 import click
 
 from exporter import logs
+from exporter.access_log import AccessFormatError
 from exporter.commands.accounts import Accounts
 from exporter.commands.options import config_file_option, fail, load, load_all_rules
 from exporter.config import Config, ConfigError
 from exporter.discovery import probe, render
+from exporter.planning import Planner
 from exporter.web_config import load_web_config
 
 
@@ -27,6 +29,10 @@ def check_config(*, config_file: str, asks_aws: bool) -> None:
             load_web_config(config.web.config_file)
         except ConfigError as error:
             fail(str(error))
+    try:
+        Planner().plan(config, config.watches)
+    except AccessFormatError as error:
+        fail(f"{config_file}: {error}")
     watches = ", ".join(watch.name for watch in config.watches) or "none"
     found = "; more are discovered" if config.discover is not None else ""
     click.echo(f"{config_file}: ok; {len(config.watches)} watches: {watches}{found}")

@@ -60,19 +60,11 @@ def resolve(
         traces=file.traces,
     )
     findings = [
-        *_not_in_this_version(file, standing),
         *_list_findings(file, standing),
         *_discovery_findings(file, config),
         *resolver.findings,
     ]
     return config, findings
-
-
-def _not_in_this_version(file: File, standing: Standing) -> Iterator[Finding]:
-    """What the file can say and the program cannot do yet. Delete a line here when its feature is built."""
-    for index, watch in zip(standing.watches, file.watches, strict=True):
-        if watch.fetch == "failures":
-            yield ("watches", index, "fetch"), "`failures` is not available in this version; write `all`"
 
 
 def _discovery_findings(file: File, config: Config) -> Iterator[Finding]:

@@ -117,6 +117,9 @@ class AccessLog(Section):
     """`auto`, `clf`, `json`, `csv`, `xml`, or the stage's own `$context…` format string."""
 
 
+Fetch = Literal["all", "failures", "auto"]
+
+
 class ExecutionLog(Section):
     """The stage's execution log."""
 
@@ -141,8 +144,9 @@ class WatchKeys(Section):
         default="30s", validate_default=True, alias="max_request"
     )
     """The longest that a request of this stage can take: its largest integration timeout."""
-    fetch: Literal["all", "failures"] = "all"
-    """`all` reads every line; `failures` (not available in this version) only those of failed requests."""
+    fetch: Fetch = "all"
+    """`all` reads every line. `failures` only those of failed requests, found by filter patterns: no totals, no
+    latencies, no masked errors. `auto` does that while the call budget is not enough for all."""
 
 
 class Selection(Section):
@@ -165,6 +169,8 @@ class Discover(Section):
     """Whether to look for HTTP APIs."""
     websocket: Flag = True
     """Whether to look for WebSocket APIs."""
+    fetch: Fetch = "all"
+    """`fetch` of the watches that discovery makes; a stage whose access lines have no status is read in full."""
     include: Selection = Field(default={}, validate_default=True)
     exclude: Selection = Field(default={}, validate_default=True)
     refresh_ms: Annotated[Duration, at_least("1m")] = Field(default="10m", validate_default=True, alias="refresh")

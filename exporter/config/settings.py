@@ -5,9 +5,19 @@ Secrets are `SecretStr`: `repr()` and logs do not show them.
 """
 
 from dataclasses import dataclass
-from typing import Literal
 
-from exporter.config.sections import AccessLog, Account, Discover, ExecutionLog, Failures, Labels, State, Traces, Web
+from exporter.config.sections import (
+    AccessLog,
+    Account,
+    Discover,
+    ExecutionLog,
+    Failures,
+    Fetch,
+    Labels,
+    State,
+    Traces,
+    Web,
+)
 from exporter.model import Api, LogGroup
 
 
@@ -25,7 +35,7 @@ class Watch:
     """At least one of the two logs is there."""
     max_request_ms: int
     allowed_lateness_ms: int
-    fetch: Literal["all", "failures"]
+    fetch: Fetch
 
     @property
     def groups(self) -> tuple[LogGroup, ...]:

@@ -78,6 +78,7 @@ class Discovery:
         ticks: Callable[[], float],
     ) -> None:
         self._config = config
+        self._discover = discover
         self._clock = clock
         self._lock = threading.Lock()
         self._succeeded_at_ms: int | None = None
@@ -131,6 +132,7 @@ class Discovery:
         watches = watches_of(
             free,
             allowed_lateness_ms=self._config.allowed_lateness_ms,
+            fetch=self._discover.fetch,
             taken_names={watch.name for watch in by_hand},
         )
         findings = [

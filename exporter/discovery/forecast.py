@@ -167,7 +167,9 @@ def _of_watch(watch: Watch, volumes: Mapping[LogGroup, Volume], poll_interval_ms
     return WatchForecast(
         watch=watch.name,
         calls_per_second=sum(
-            calls_per_second(volumes[group].high / PAGE_BYTES / _DAY_MS) if group in volumes else least
+            calls_per_second(volumes[group].high / PAGE_BYTES / _DAY_MS)
+            if group in volumes and watch.fetch != "failures"
+            else least
             for group in watch.groups
         ),
         least_calls_per_second=least * len(watch.groups),

@@ -9,9 +9,10 @@ from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final
 
+from exporter.access_filter import failed_access_patterns
 from exporter.access_log import AccessFormatError, access_parser
 from exporter.config.resolving import DEFAULT_LATENESS_MS, LEAST_LATENESS_MS
-from exporter.config.sections import AccessLog, ExecutionLog
+from exporter.config.sections import AccessLog, ExecutionLog, Fetch
 from exporter.config.settings import Watch
 from exporter.discovery.stages import Delivery, GroupFacts, Stage, Survey, execution_group_names
 from exporter.metrics import StageInfo
@@ -134,15 +135,16 @@ def _is_same_stage(watch: Watch, found: StageLogs) -> bool:
 
 
 def watches_of(
-    found: Sequence[StageLogs], *, allowed_lateness_ms: int | None, taken_names: Collection[str]
+    found: Sequence[StageLogs], *, allowed_lateness_ms: int | None, fetch: Fetch, taken_names: Collection[str]
 ) -> tuple[Watch, ...]:
     """A watch for every stage that has a group to read.
 
-    `allowed_lateness_ms`: as configured; a stage that needs more gets it. `taken_names`: names no watch may have.
+    `allowed_lateness_ms`, `fetch`: as configured; a stage that needs more time gets it, one whose access lines have no
+    status is read in full. `taken_names`: names no watch may have.
     """
     readable = [item for item in found if item.groups]
     return tuple(
-        _watch(item, name, allowed_lateness_ms)
+        _watch(item, name, allowed_lateness_ms, fetch)
         for item, name in zip(readable, _names(readable, taken_names), strict=True)
     )
 
@@ -165,7 +167,7 @@ def _choices(item: StageLogs) -> Iterator[str]:
     yield f"{name}-{item.api.id}-{item.account}-{item.api.region}"
 
 
-def _watch(item: StageLogs, name: str, allowed_lateness_ms: int | None) -> Watch:
+def _watch(item: StageLogs, name: str, allowed_lateness_ms: int | None, fetch: Fetch) -> Watch:
     max_request_ms = max(LEAST_MAX_REQUEST_MS, (item.stage.largest_timeout_ms or 0) + _GATEWAY_MS)
     return Watch(
         name=name,
@@ -180,7 +182,7 @@ def _watch(item: StageLogs, name: str, allowed_lateness_ms: int | None) -> Watch
             if allowed_lateness_ms is None
             else max(allowed_lateness_ms, max_request_ms + LEAST_LATENESS_MS)
         ),
-        fetch="all",
+        fetch=fetch if item.access is None or failed_access_patterns(item.format) else "all",
     )
 
 

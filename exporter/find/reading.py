@@ -10,12 +10,13 @@ from typing import TypeVar
 
 from exporter.access_log import AccessParser
 from exporter.envelope import PLACEHOLDER_IDS, split
-from exporter.find.patterns import access_pattern, execution_patterns, id_patterns
+from exporter.filter_patterns import id_patterns
+from exporter.find.patterns import access_pattern, execution_patterns
 from exporter.find.query import Query
 from exporter.model import AccessGlance, LogEvent, LogGroup, Window
-from exporter.pipeline import WatchSpec
 from exporter.settle import AccessLine, ExecutionLine
 from exporter.sources import ListingBroken, Source, SourceError
+from exporter.watch_spec import WatchSpec
 
 MOST_LINES = 20_000
 """So many lines of a window are kept, the newest: whoever gets more asks too broadly."""

@@ -14,11 +14,11 @@ from exporter.find.query import Query
 from exporter.find.reading import Desk, request_id_of
 from exporter.find.stretches import stretches
 from exporter.model import Failure, LogGroup, RequestTimeline, Window
-from exporter.pipeline import WatchSpec
 from exporter.reading import Directory
 from exporter.rules import RuleSet
 from exporter.settle import AccessLine, ExecutionLine, Unit, units_of
 from exporter.sources import Source
+from exporter.watch_spec import WatchSpec
 
 _CHUNK = 25
 """Requests whose execution lines are asked for together: so many ids fit into a pattern."""

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from exporter.model import UNKNOWN, Api
-from exporter.pipeline import WatchSpec
+from exporter.watch_spec import WatchSpec
 
 
 class NoSuchApi(ValueError):

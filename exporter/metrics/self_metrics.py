@@ -29,18 +29,11 @@ from prometheus_client.registry import Collector
 from exporter.metrics import Kind, Metric
 
 
-def _counter(name: str, labels: tuple[str, ...], explanation: str) -> Metric:
-    return Metric(name=name, kind=Kind.COUNTER, labels=labels, help=explanation)
+def _definitions(kind: Kind) -> Callable[[str, tuple[str, ...], str], Metric]:
+    return lambda name, labels, explanation: Metric(name=name, kind=kind, labels=labels, help=explanation)
 
 
-def _gauge(name: str, labels: tuple[str, ...], explanation: str) -> Metric:
-    return Metric(name=name, kind=Kind.GAUGE, labels=labels, help=explanation)
-
-
-def _histogram(name: str, labels: tuple[str, ...], explanation: str) -> Metric:
-    return Metric(name=name, kind=Kind.HISTOGRAM, labels=labels, help=explanation)
-
-
+_counter, _gauge, _histogram = map(_definitions, (Kind.COUNTER, Kind.GAUGE, Kind.HISTOGRAM))
 _GROUP: Final = ("watch", "group")
 
 BUILD_INFO: Final = _gauge(
@@ -52,6 +45,12 @@ WATCH_UP: Final = _gauge(
     "aws_apigateway_exporter_watch_up",
     ("watch",),
     "1 if the last poll of the watch read all it meant to read, else 0.",
+)
+FETCHES_FAILURES_ONLY: Final = _gauge(
+    "aws_apigateway_exporter_fetches_failures_only",
+    ("watch",),
+    "Of watches whose `fetch` is not `all`: 1 while only lines of failed requests are fetched, so that there are no "
+    "totals, else 0.",
 )
 POLL_DURATION: Final = _histogram(
     "aws_apigateway_exporter_poll_duration_seconds",
@@ -211,7 +210,7 @@ STAGE_FINDINGS: Final = _gauge(
 
 OWN: Final = (
     *(BUILD_INFO, WATCH_UP, POLL_DURATION, POLLS, EFFECTIVE_POLL_INTERVAL, LAST_SUCCESS, WATERMARK_LAG),
-    GROUP_UNREADABLE,
+    *(GROUP_UNREADABLE, FETCHES_FAILURES_ONLY),
     *(INGESTION_DELAY, LOG_EVENTS, UNREADABLE_LINES, LATE_EVENTS, LATE_EVIDENCE, REQUESTS_SETTLED, AWS_REQUESTS),
     *(AWS_RESPONSE_BYTES, AWS_THROTTLES, WATCH_RESTARTS, OUTBOX_SPANS, OUTBOX_LOG_RECORDS, OUTBOX_BYTES, OUTBOX_OLDEST),
     *(SPANS_SAMPLED, SPANS_SENT, SPANS_REJECTED, SPANS_DROPPED),
@@ -271,6 +270,7 @@ class SelfMetrics:
         self._make_gauge(BUILD_INFO).labels(version=version, python_version=python_version()).set(1)
 
         self.watch_up: Final = self._make_gauge(WATCH_UP)
+        self.fetches_failures_only: Final = self._make_gauge(FETCHES_FAILURES_ONLY)
         self.poll_duration: Final = self._make_histogram(
             POLL_DURATION, (0.1, 0.25, 0.5, 1, 2.5, 5, 10, 20, 30, 60, 300)
         )
@@ -299,7 +299,7 @@ class SelfMetrics:
         self._by_watch: Final = (
             *(self.watch_up, self.polls, self.effective_poll_interval, self.last_success, self.log_events),
             *(self.unreadable_lines, self.late_events, self.late_evidence, self.requests_settled, self.watch_restarts),
-            self.ingestion_delay,
+            *(self.ingestion_delay, self.fetches_failures_only),
         )
 
         self._now_ms = now_ms

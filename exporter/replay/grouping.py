@@ -10,8 +10,8 @@ from collections.abc import Iterable, Mapping, Sequence
 
 from exporter.access_log import AccessParser
 from exporter.model import Api, LogEvent, LogGroup
-from exporter.pipeline import WatchGroup, WatchSpec
 from exporter.replay.reading import RecordedLine, ReplayError
+from exporter.watch_spec import WatchGroup, WatchSpec
 
 ACCESS, EXECUTION = "access", "execution"
 """The groups of lines that nothing names a group for."""

@@ -18,13 +18,14 @@ from exporter.model import LogEvent, LogGroup, Signal
 from exporter.otlp import connect
 from exporter.otlp_settings import OtlpSettings
 from exporter.outbox import Outbox
-from exporter.pipeline import Watch, WatchSpec
+from exporter.pipeline import Watch
 from exporter.record import Recorder
 from exporter.replay.reading import ReplayError
 from exporter.replay.span_lines import span_lines
 from exporter.rules import RuleSet
 from exporter.sources.files import RecordedSource
 from exporter.spans import SpanOptions
+from exporter.watch_spec import WatchSpec
 
 MOST_DAYS = 400
 """A file whose lines are years apart is dated wrongly somewhere."""

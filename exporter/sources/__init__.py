@@ -4,10 +4,13 @@ A source lists one log group within one window, page by page, and says why when 
 line means, never remembers how far it has read, and never skips a page.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Protocol
 
 from exporter.model import LogGroup, Page, Window
+
+MAX_TESTED = 50
+"""The most messages of one question which of them a pattern selects [AWS: TestMetricFilter]."""
 
 
 class SourceError(Exception):
@@ -32,14 +35,23 @@ class ListingBroken(SourceError):
     """A token came back twice or was refused: what was listed is no listing; list the window anew."""
 
 
+class PatternRefused(SourceError):
+    """The service does not take the filter pattern of a listing."""
+
+
 class Source(Protocol):
     """One account and region of CloudWatch Logs, or what stands for it."""
 
     def pages(self, group: LogGroup, window: Window, pattern: str | None = None) -> Iterator[Page]:
         """All events of `group` with `window.start_ms <= at_ms < window.end_ms`, in pages, to the last one.
 
-        Both readings of the service's end (included or not) give the same events. Raises a `SourceError`.
+        `pattern`: a filter pattern; events that it does not select may be left out, and need not be. Both readings of
+        the service's end (included or not) give the same events. Raises a `SourceError`.
         """
+        ...
+
+    def selected(self, pattern: str, messages: Sequence[str]) -> frozenset[str] | None:
+        """Those of at most `MAX_TESTED` messages that the service selects by `pattern`; None: it does not tell."""
         ...
 
     def now_ms(self) -> int:

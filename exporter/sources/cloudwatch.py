@@ -8,13 +8,13 @@ de-duplicates what AWS gives, and never asks AWS past the budget.
 import random
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from botocore.exceptions import BotoCoreError, ClientError
 
 from exporter.model import LogGroup, Page, Window
-from exporter.sources import GroupUnreadable, ListingBroken, SourceError, Unavailable
+from exporter.sources import GroupUnreadable, ListingBroken, PatternRefused, SourceError, Unavailable
 from exporter.sources.budget import CallBudget
 from exporter.sources.refusals import Refusal, refusal_of
 from exporter.sources.wire import OPERATION, Answer, Malformed, attach, read_answer
@@ -31,6 +31,8 @@ BACKOFF_SECONDS = (0.0, 0.5, 1.0, 2.0, 4.0, 8.0)
 
 FRUITLESS_PAGES = 1_000
 """So many pages in a row that bring nothing later than what was there before are no listing any more."""
+FRUITLESS_FILTERED_PAGES = 100 * FRUITLESS_PAGES
+"""The same with a filter pattern: AWS answers with an empty page for each stretch that it searched in vain."""
 
 RECONNECT_SECONDS = 60.0
 """A client whose credentials fail is replaced (files may have changed), at most this often."""
@@ -77,6 +79,7 @@ class CloudWatchSource:
         request = _listing_request(group, window, pattern)
         tokens: set[str] = set()
         latest_ms, fruitless = window.start_ms - 1, 0
+        patience = FRUITLESS_PAGES if pattern is None else FRUITLESS_FILTERED_PAGES
         while True:
             answer = self._ask(group, request)
             # AWS documents its end as included and has been seen to exclude it.
@@ -92,8 +95,21 @@ class CloudWatchSource:
             request["nextToken"] = token
             if events and events[-1].at_ms > latest_ms:
                 latest_ms, fruitless = events[-1].at_ms, 0
-            elif (fruitless := fruitless + 1) >= FRUITLESS_PAGES:
+            elif (fruitless := fruitless + 1) >= patience:
                 raise ListingBroken(group, "endless", f"{fruitless} pages in a row brought nothing new")
+
+    def selected(self, pattern: str, messages: Sequence[str]) -> frozenset[str] | None:
+        """See `Source.selected`. One attempt: who may not ask, or not now, does without."""
+        if not self._budget.acquire():
+            return None
+        try:
+            answer = self._connection.client().test_metric_filter(filterPattern=pattern, logEventMessages=[*messages])
+        except (BotoCoreError, ClientError) as error:
+            refusal = refusal_of(error, "TestMetricFilter")
+            self._on_call(refusal.operation, refusal.code, 0)
+            return None
+        self._on_call("TestMetricFilter", "OK", 0)
+        return frozenset(match["eventMessage"] for match in answer["matches"])
 
     def now_ms(self) -> int:
         """See `Source.now_ms`. Until the first answer of the service it is this machine's clock."""
@@ -128,7 +144,9 @@ class CloudWatchSource:
             refusal = refusal_of(error, OPERATION)
             if refusal.reason == "credentials":
                 self._connection.distrust()
-            if refusal.reason == "unforeseen" or (refusal.reason == "invalid" and "nextToken" not in request):
+            if refusal.reason == "invalid" and "nextToken" not in request and "filterPattern" in request:
+                refusal = refusal._replace(reason="pattern")
+            elif refusal.reason == "unforeseen" or (refusal.reason == "invalid" and "nextToken" not in request):
                 self._on_call(refusal.operation, refusal.code, 0)
                 raise
         else:
@@ -196,6 +214,8 @@ def _as_source_error(group: LogGroup, refusal: Refusal) -> SourceError:
         return GroupUnreadable(group, "missing", "there is no such log group")
     if refusal.reason == "denied":
         return GroupUnreadable(group, "denied", "AWS denies logs:FilterLogEvents")
+    if refusal.reason == "pattern":
+        return PatternRefused(group, "pattern", "the service refused the filter pattern")
     if refusal.reason == "invalid":
         return ListingBroken(group, "token", "the service refused its own page token")
     return Unavailable(group, refusal.reason, f"{refusal.operation} failed: {refusal.code}")

@@ -5,7 +5,7 @@ CloudWatch may ignore one. It reads no file itself and has no clock.
 """
 
 from bisect import bisect_left
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from exporter.model import LogEvent, LogGroup, Page, Window
 
@@ -33,6 +33,10 @@ class RecordedSource:
         for begin in range(first, max(end, first + 1), PAGE_EVENTS):
             events = self._events.get(group, [])[begin : min(begin + PAGE_EVENTS, end)]
             yield Page(events=events, response_bytes=sum(len(event.message) for event in events))
+
+    def selected(self, pattern: str, messages: Sequence[str]) -> frozenset[str] | None:  # noqa: ARG002
+        """See `Source.selected`. It knows no patterns."""
+        return None
 
     def now_ms(self) -> int:
         """See `Source.now_ms`."""

@@ -84,6 +84,7 @@ class Reader:
             "GetLogEvents": self.get_log_events,
             "DescribeLogGroups": self.describe_log_groups,
             "DescribeLogStreams": self.describe_log_streams,
+            "TestMetricFilter": self.test_metric_filter,
         }
 
     # ------------------------------------------------------------------------------------------------ FilterLogEvents
@@ -225,6 +226,18 @@ class Reader:
         if len(names) > len(page):
             answer["nextToken"] = page[-1]
         return msgspec.json.encode(answer)
+
+    def test_metric_filter(self, asked: Parameters, faults: Faults, fault: Fault) -> bytes:
+        messages = asked["logEventMessages"]
+        if not 1 <= len(messages) <= 50 or not all(messages):
+            raise Refused("InvalidParameterException", "1 to 50 messages, none of them empty")
+        matches = self._pattern(asked["filterPattern"])
+        found = [
+            {"eventNumber": number, "eventMessage": message, "extractedValues": {}}
+            for number, message in enumerate(messages, 1)
+            if matches(message)
+        ]
+        return msgspec.json.encode({"matches": found})
 
     def describe_log_streams(self, asked: Parameters, faults: Faults, fault: Fault) -> bytes:
         prefix = asked.get("logStreamNamePrefix", "")

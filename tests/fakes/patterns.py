@@ -32,7 +32,7 @@ def compile_pattern(pattern: str | None) -> Predicate:
 
 # ----------------------------------------------------------------------------------------------------- values, regexes
 
-_REGEX_CHARACTERS = re.compile(r"[A-Za-z0-9:_#=@/;,\-^$?\[\]{}|\\*+. ]*\Z")
+_REGEX_CHARACTERS = re.compile(r"[A-Za-z0-9:_#=@/;,\-^$?\[\]{}|\\*+.]*\Z")
 
 
 def _regex(source: str) -> re.Pattern[str]:
@@ -94,7 +94,8 @@ def _term(term: str) -> Predicate:
         phrase = _unquoted(term)
         before = r"(?<!\w)" if phrase[:1].isalnum() else ""
         after = r"(?!\w)" if phrase[-1:].isalnum() else ""
-        regex = re.compile(before + re.escape(phrase) + after)
+        whole = re.compile(before + re.escape(phrase) + after)
+        return lambda message: phrase in message and whole.search(message) is not None
     return lambda message: regex.search(message) is not None
 
 

@@ -22,7 +22,7 @@ from pathlib import Path
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from tests.worlds import START_MS, World, make_world
+from tests.worlds import FAILING, START_MS, World, make_world
 
 pytestmark = pytest.mark.process
 
@@ -50,6 +50,7 @@ watches:
   - name: orders-prod
     region: eu-west-1
     max_request: 2s
+    fetch: {fetch}
     api: {{name: orders}}
     access_log: {{group: access/orders}}
     execution_log: {{group: API-Gateway-Execution-Logs_ab12cd34ef/prod}}
@@ -68,7 +69,11 @@ def test_sixty_kills_change_no_count_and_lose_no_span(tmp_path, seed):
     storm(tmp_path, seed, requests=6_000, kills=60, longest_life_s=5.0)
 
 
-def storm(directory: Path, seed: int, *, requests: int, kills: int, longest_life_s: float) -> None:
+def test_kills_change_no_count_where_failing_lines_alone_are_fetched(tmp_path):
+    storm(tmp_path, 4, requests=1_000, kills=6, longest_life_s=4.0, fetch="failures")
+
+
+def storm(directory: Path, seed: int, *, requests: int, kills: int, longest_life_s: float, fetch: str = "all") -> None:
     """Traffic for as long as the kills take, then a last life until all is counted."""
     rng = random.Random(seed)
     live_s = kills * (0.3 + longest_life_s) / 2
@@ -81,14 +86,17 @@ def storm(directory: Path, seed: int, *, requests: int, kills: int, longest_life
         timeout_ms=1_900,
         lateness_ms=LATENESS_MS,
         late=0.2,
+        # An error behind a status of 200 does not show in the access log.
+        outcomes=None if fetch == "all" else ["ok"] * 3 + [name for name in FAILING if name != "masked"],
     )
+    truth = world.failures(), world.totals() if fetch == "all" else Counter[str]()
     with ExitStack() as stack:
         start_ms = int((time.time() - HEAD_START_S) * 1000)
         last_ms = START_MS + int(HEAD_START_S + live_s + 5) * 1000
         _write(world, directory / "world.jsonl", last_ms)
         fake = stack.enter_context(_fake(directory, start_ms, seed))
         receiver = stack.enter_context(_receiver(directory))
-        (directory / "exporter.yaml").write_text(CONFIG.format(receiver=receiver))
+        (directory / "exporter.yaml").write_text(CONFIG.format(receiver=receiver, fetch=fetch))
         exporter = _Exporter(directory, fake)
         arrivals = _Arrivals(directory / "spans.jsonl")
         for _ in range(kills):
@@ -98,11 +106,11 @@ def storm(directory: Path, seed: int, *, requests: int, kills: int, longest_life
                 process.kill()
         with exporter.running() as process:
             deadline = time.monotonic() + 60
-            while exporter.counts() != _truth(world) and time.monotonic() < deadline:
+            while exporter.counts() != truth and time.monotonic() < deadline:
                 arrivals.watch(0.5)
             # Whoever counts twice does it when the same lines are listed once more.
             arrivals.watch(3.0)
-            assert exporter.counts() == _truth(world), exporter.said()
+            assert exporter.counts() == truth, exporter.said()
             process.send_signal(signal.SIGTERM)
             assert process.wait(timeout=20) == 0
             arrivals.watch(0.5)
@@ -110,11 +118,6 @@ def storm(directory: Path, seed: int, *, requests: int, kills: int, longest_life
     delays = sorted(arrivals.delays(world, start_ms))
     print(f"\nend of request to span, {len(delays)} requests of ordinary delivery: ", end="")  # noqa: T201 for people
     print(", ".join(f"{share:.0%} {delays[int(share * (len(delays) - 1))]:.1f} s" for share in (0.5, 0.9, 0.99)))  # noqa: T201
-
-
-def _truth(world: World) -> tuple[Counter[tuple[str, ...]], Counter[str]]:
-    """Failures by (method, resource, status, cause), all requests by status."""
-    return world.failures(), world.totals()
 
 
 def assert_every_failure_is_one_span(world: World, arrivals: "_Arrivals") -> None:
@@ -163,7 +166,7 @@ class _Exporter:
         return (self._directory / "log").read_text()[-3_000:]
 
     def counts(self) -> tuple[Counter[tuple[str, ...]], Counter[str]]:
-        """What it serves, as `_truth`; nothing while it does not serve yet."""
+        """Failures by (method, resource, status, cause), all requests by status; nothing while it does not serve yet."""
         failures: Counter[tuple[str, ...]] = Counter()
         totals: Counter[str] = Counter()
         try:

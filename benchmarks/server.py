@@ -4,7 +4,7 @@ Run as `python -m benchmarks.server --per-second 1000 --failing 0.01`; prints `{
 Every ten seconds of event time are the same prepared pages but for their timestamps, event ids and request ids, so that
 a backlog of any length costs its reader what real lines cost, and the server next to nothing. Groups whose name begins
 with `access/` have access lines, all others execution lines of the same requests. What is posted to `/v1/traces` is
-taken and thrown away. `GET /` tells the calls by second since the first and the bytes of spans.
+taken and thrown away, and whoever asks STS who he is gets an answer. `GET /` tells what was served (`Served.told`).
 """
 
 import argparse
@@ -17,6 +17,7 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from email.utils import formatdate
+from typing import NamedTuple
 
 from benchmarks import prepared
 
@@ -30,6 +31,12 @@ _EVENT_TIME_BITS = 144
 _ID_HEAD = re.compile(rb"[0-9a-f]{8}(?=-[0-9a-f]{4}-4[0-9a-f]{3}-8|[0-9a-f]{7}=|-[0-9a-f]{24})")
 """Of request ids, extended request ids and X-Ray roots: none of them is ever used again."""
 _EMPTY = b'{"events":[],"searchedLogStreams":[]}'
+_FAILED = re.compile(rb'"message":"[^"]*Method completed with status: [45]')
+_IDENTITY = (
+    b'<GetCallerIdentityResponse xmlns="https://sts.amazonaws.com/doc/2011-06-15/"><GetCallerIdentityResult>'
+    b"<Arn>arn:aws:iam::123456789012:user/benchmark</Arn><UserId>AIDAEXAMPLE</UserId><Account>123456789012</Account>"
+    b"</GetCallerIdentityResult></GetCallerIdentityResponse>"
+)
 
 
 class Template:
@@ -40,9 +47,21 @@ class Template:
         marked = [_ID_HEAD.sub(_ID, body) for body in bodies if lines]
         self._event_ids = [[int(found) for found in _EVENT_ID.findall(body)] for body in marked]
         self._bodies = [_EVENT_ID.sub(b"%056d", body.replace(b"%", b"%%")) for body in marked]
+        self._failures = [len(_FAILED.findall(body)) for body in marked]
+        self._last_ms = max(
+            (event_id >> _EVENT_TIME_BITS for page in self._event_ids for event_id in page), default=prepared.START_MS
+        )
 
     def __len__(self) -> int:
         return len(self._bodies)
+
+    def holds(self, index: int) -> tuple[int, int]:
+        """How many events a page has, and how many of them end a failed request (execution lines at INFO)."""
+        return len(self._event_ids[index]), self._failures[index]
+
+    def first_stretch(self, start_ms: int) -> int:
+        """The first stretch with an event at that time or later."""
+        return (start_ms - (self._last_ms - prepared.START_MS) + STRETCH_MS - 1) // STRETCH_MS
 
     def page(self, stretch: int, index: int) -> bytes:
         """A page of a stretch, without token."""
@@ -53,11 +72,16 @@ class Template:
 
 @dataclass(kw_only=True, slots=True)
 class Served:
-    """What was asked for."""
+    """What was asked for and given."""
 
     calls: Counter[int] = field(default_factory=Counter)
     """Calls by second since the first."""
     first_at: float | None = None
+    events: int = 0
+    pages: dict[tuple[str, int, int], tuple[int, int]] = field(default_factory=dict)
+    """What pages hold that were given at least once, by group, stretch and index."""
+    missing: dict[str, int] = field(default_factory=dict)
+    """How many pages of a group were never given, where they have an end."""
     span_bytes: int = 0
 
     def call(self) -> None:
@@ -66,35 +90,77 @@ class Served:
             self.first_at = now
         self.calls[int(now - self.first_at)] += 1
 
+    def page(self, group: str, place: "Place", holds: tuple[int, int], of: int | None) -> None:
+        """A page was given that holds so many events and failures, one of so many that its group has."""
+        self.events += holds[0]
+        if of is not None and (group, *place) not in self.pages:
+            self.missing[group] = self.missing.get(group, of) - 1
+        self.pages[(group, *place)] = holds
 
-def page_of(templates: dict[str, Template], request: dict[str, object]) -> bytes:
-    """The answer to one FilterLogEvents request: whole stretches only; the reader cuts to its window."""
-    template = templates["access" if str(request["logGroupName"]).startswith("access/") else "execution"]
-    now_ms = time.time() * 1000
-    first = int(str(request["startTime"])) // STRETCH_MS
-    beyond = min(-(-int(str(request["endTime"])) // STRETCH_MS), int(now_ms) // STRETCH_MS)
-    stretch, index = (int(part) for part in str(request.get("nextToken", f"{first}:0")).split(":"))
-    if stretch >= beyond or not len(template):
-        return _EMPTY
-    body = template.page(stretch, index)
-    index += 1
-    if index == len(template):
-        stretch, index = stretch + 1, 0
-    return body if stretch >= beyond else body[:-1] + b',"nextToken":"%d:%d"}' % (stretch, index)
+    def told(self) -> bytes:
+        """As JSON: `calls` by second, `events` given, how many of them `distinct`, the `failures` in those,
+        `whole_groups` of which every page was given, and `span_bytes`.
+        """
+        return json.dumps(
+            {
+                "calls": self.calls,
+                "events": self.events,
+                "distinct": sum(events for events, _ in self.pages.values()),
+                "failures": sum(failures for _, failures in self.pages.values()),
+                "whole_groups": sum(not missing for missing in self.missing.values()),
+                "span_bytes": self.span_bytes,
+            }
+        ).encode()
 
 
-async def serve(templates: dict[str, Template]) -> None:
+class Place(NamedTuple):
+    """Where a page stands."""
+
+    stretch: int
+    index: int
+
+
+class Backlog:
+    """The traffic that groups have: for ever up to now, or of some stretches only."""
+
+    def __init__(self, templates: dict[str, Template], stretches: range | None = None) -> None:
+        self._templates = templates
+        self._stretches = stretches
+
+    def page(self, request: dict[str, object], served: Served) -> bytes:
+        """The answer to one FilterLogEvents request: whole stretches only; the reader cuts to its window."""
+        group = str(request["logGroupName"])
+        template = self._templates["access" if group.startswith("access/") else "execution"]
+        first = template.first_stretch(int(str(request["startTime"])))
+        beyond = min(-(-int(str(request["endTime"])) // STRETCH_MS), int(time.time() * 1000) // STRETCH_MS)
+        if self._stretches is not None:
+            first, beyond = max(first, self._stretches.start), min(beyond, self._stretches.stop)
+        place = Place(*(int(part) for part in str(request.get("nextToken", f"{first}:0")).split(":")))
+        if place.stretch >= beyond or not len(template):
+            return _EMPTY
+        body = template.page(*place)
+        pages = None if self._stretches is None else len(self._stretches) * len(template)
+        served.page(group, place, template.holds(place.index), pages)
+        after = Place(place.stretch, place.index + 1)
+        if after.index == len(template):
+            after = Place(place.stretch + 1, 0)
+        return body if after.stretch >= beyond else body[:-1] + b',"nextToken":"%d:%d"}' % after
+
+
+async def serve(backlog: Backlog, delay_s: float) -> None:
     """Serve until cancelled."""
     served = Served()
 
-    def answer(path: bytes, body: bytes) -> bytes:
+    def answer(path: bytes, body: bytes) -> tuple[bytes, bytes]:
         if path.startswith(b"/v1/"):
             served.span_bytes += len(body)
-            return b""
+            return b"application/x-protobuf", b""
         if not body:
-            return json.dumps({"calls": served.calls, "span_bytes": served.span_bytes}).encode()
+            return b"application/json", served.told()
+        if body.startswith(b"Action=GetCallerIdentity&"):
+            return b"text/xml", _IDENTITY
         served.call()
-        return page_of(templates, json.loads(body))
+        return b"application/x-amz-json-1.1", backlog.page(json.loads(body), served)
 
     async def connection(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
@@ -102,9 +168,9 @@ async def serve(templates: dict[str, Template]) -> None:
                 head = await reader.readuntil(b"\r\n\r\n")
                 length = re.search(rb"(?i)\r\ncontent-length: *(\d+)", head)
                 body = await reader.readexactly(int(length[1]) if length else 0)
-                path = head.split(b" ", 2)[1]
-                content = answer(path, body)
-                kind = b"application/x-protobuf" if path.startswith(b"/v1/") else b"application/x-amz-json-1.1"
+                if delay_s:
+                    await asyncio.sleep(delay_s)
+                kind, content = answer(head.split(b" ", 2)[1], body)
                 writer.write(
                     b"HTTP/1.1 200 OK\r\nDate: %s\r\nContent-Type: %s\r\nContent-Length: %d\r\n\r\n"
                     % (formatdate(usegmt=True).encode(), kind, len(content))
@@ -138,10 +204,19 @@ def main() -> None:
     parser.add_argument("--failing", type=float, default=0.01)
     parser.add_argument("--level", choices=("INFO", "TRACE", "ERROR"), default="INFO")
     parser.add_argument("--resources", type=int, default=40)
+    parser.add_argument(
+        "--stretches",
+        type=int,
+        nargs=2,
+        metavar=("FIRST", "BEYOND"),
+        help="traffic only then, in ten seconds of Unix time",
+    )
+    parser.add_argument("--delay-ms", type=float, default=0, help="how long an answer takes at least")
     options = parser.parse_args()
     templates = templates_of(options.per_second, options.failing, options.level, options.resources)
     try:
-        asyncio.run(serve(templates))
+        stretches = range(*options.stretches) if options.stretches else None
+        asyncio.run(serve(Backlog(templates, stretches), options.delay_ms / 1_000))
     except KeyboardInterrupt:
         sys.exit(0)
 

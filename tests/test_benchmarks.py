@@ -3,12 +3,14 @@
 import json
 from collections.abc import Iterable
 
+import boto3
 import pytest
 
 from benchmarks import daemon, fetching, idle, pages, prepared, results, scale, scrape, storm
 from benchmarks.__main__ import PARTS
+from benchmarks.processes import serving
 from benchmarks.results import Figure
-from benchmarks.server import STRETCH_MS, page_of, templates_of
+from benchmarks.server import STRETCH_MS, Backlog, Served, templates_of
 
 
 def by_name(figures: Iterable[Figure]) -> dict[str, Figure]:
@@ -38,13 +40,13 @@ def test_fetching_failures_counts_the_same_failures_for_fewer_bytes(monkeypatch)
     assert 0 < shares["bytes a minute"].ratio < 1
 
 
-def listed(start_ms: int, end_ms: int, group: str) -> list[dict[str, object]]:
+def listed(start_ms: int, end_ms: int, group: str, backlog: Backlog | None = None) -> list[dict[str, object]]:
     """What a listing of the prepared pages brings, page after page."""
-    templates = templates_of(50, 0.1, "INFO", 40)
+    backlog = backlog or Backlog(templates_of(50, 0.1, "INFO", 40))
     request: dict[str, object] = {"logGroupName": group, "startTime": start_ms, "endTime": end_ms}
     events: list[dict[str, object]] = []
     while True:
-        answer = json.loads(page_of(templates, request))
+        answer = json.loads(backlog.page(request, Served()))
         events += answer["events"]
         if "nextToken" not in answer:
             return events
@@ -66,7 +68,44 @@ def test_prepared_pages_are_new_events_of_new_requests_in_every_stretch(group):
 
 def test_no_lines_are_one_empty_page():
     request: dict[str, object] = {"logGroupName": "quiet", "startTime": 0, "endTime": 10**13}
-    assert json.loads(page_of(templates_of(0, 0, "INFO", 1), request)) == {"events": [], "searchedLogStreams": []}
+    answer = Backlog(templates_of(0, 0, "INFO", 1)).page(request, Served())
+    assert json.loads(answer) == {"events": [], "searchedLogStreams": []}
+
+
+def test_a_listing_that_begins_behind_the_last_line_does_not_bring_it_again():
+    start_ms = prepared.START_MS + 7 * STRETCH_MS
+    events = listed(start_ms, start_ms + STRETCH_MS, "orders")
+    last_ms = max(int(str(event["timestamp"])) for event in events)
+    assert len(listed(last_ms, start_ms + STRETCH_MS, "orders")) == len(events), "whole stretches only"
+    assert listed(last_ms + 1, start_ms + STRETCH_MS, "orders") == []
+
+
+def test_a_backlog_of_some_stretches_has_nothing_before_and_behind_and_is_counted():
+    first = prepared.START_MS // STRETCH_MS
+    backlog, served = Backlog(templates_of(20, 0.1, "INFO", 40), range(first, first + 2)), Served()
+    events = listed(0, prepared.START_MS + 9 * STRETCH_MS, "orders", backlog)
+    assert {int(str(event["timestamp"])) // STRETCH_MS for event in events} == {first, first + 1}
+    one = {"logGroupName": "orders", "startTime": 0, "endTime": prepared.START_MS + STRETCH_MS}
+    other = one | {"startTime": prepared.START_MS + STRETCH_MS, "endTime": prepared.START_MS + 2 * STRETCH_MS}
+    for request, whole_groups in ((one, 0), (one, 0), (other, 1)):
+        assert b"nextToken" not in backlog.page(request, served), "these stretches have a page each"
+        assert json.loads(served.told())["whole_groups"] == whole_groups
+    told = json.loads(served.told())
+    assert (told["events"], told["distinct"]) == (len(events) * 3 // 2, len(events))
+    assert told["failures"] == sum(str(event["message"]).endswith("completed with status: 502") for event in events) > 0
+
+
+@pytest.mark.process
+def test_the_server_says_who_its_caller_is():
+    with serving() as cloudwatch:
+        sts = boto3.client(
+            "sts",
+            endpoint_url=cloudwatch.url,
+            region_name="eu-west-1",
+            aws_access_key_id="benchmark",
+            aws_secret_access_key="benchmark",
+        )
+        assert sts.get_caller_identity()["Account"] == "123456789012"
 
 
 # ------------------------------------------------------------------------------------------------------------ the parts

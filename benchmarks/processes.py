@@ -74,7 +74,7 @@ def total(metrics: str, name: str) -> float:
 def serving(*arguments: str) -> Iterator[Process]:
     """A CloudWatch with prepared pages (`benchmarks.server`) that ends with the block."""
     command = [sys.executable, "-m", "benchmarks.server", *arguments]
-    with _ending(subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True)) as process:
+    with ending(subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True)) as process:
         assert process.stdout is not None
         yield Process(process.pid, json.loads(process.stdout.readline())["url"], time.monotonic())
 
@@ -82,25 +82,16 @@ def serving(*arguments: str) -> Iterator[Process]:
 @contextmanager
 def exporting(config: str, cloudwatch: Process) -> Iterator[Process]:
     """The exporter as users run it, with a state file of its own, that ends with the block."""
-    with socket.socket() as found:
-        found.bind(("127.0.0.1", 0))
-        address = f"127.0.0.1:{found.getsockname()[1]}"
+    address = free_address()
     with tempfile.TemporaryDirectory() as name:
         directory = Path(name)
         (directory / "exporter.yaml").write_text(config + "\nstate: {path: state.db}\n", encoding="utf-8")
-        environ = {
-            **{key: value for key, value in os.environ.items() if not key.startswith(("AWS_", "OTEL_"))},
-            "AWS_ENDPOINT_URL_CLOUDWATCH_LOGS": cloudwatch.url,
-            "AWS_ACCESS_KEY_ID": "benchmark",
-            "AWS_SECRET_ACCESS_KEY": "benchmark",
-            "AWS_EC2_METADATA_DISABLED": "true",
-            "PYTHONPATH": str(ROOT),
-        }
+        environ = {**environment(cloudwatch), "PYTHONPATH": str(ROOT)}
         command = [sys.executable, "-m", "exporter", "run", "--config.file", "exporter.yaml"]
         command += ["--web.listen-address", address]
         with (directory / "log").open("wb") as log:
             began = time.monotonic()
-            with _ending(subprocess.Popen(command, cwd=directory, env=environ, stderr=log)) as process:
+            with ending(subprocess.Popen(command, cwd=directory, env=environ, stderr=log)) as process:
                 exporter = Process(process.pid, f"http://{address}", began)
                 try:
                     exporter.wait_for("/-/healthy")
@@ -110,8 +101,27 @@ def exporting(config: str, cloudwatch: Process) -> Iterator[Process]:
                     raise
 
 
+def environment(cloudwatch: Process) -> dict[str, str]:
+    """This process's environment, with that CloudWatch Logs in place of AWS's and nothing else of AWS."""
+    return {
+        **{key: value for key, value in os.environ.items() if not key.startswith(("AWS_", "OTEL_"))},
+        "AWS_ENDPOINT_URL_CLOUDWATCH_LOGS": cloudwatch.url,
+        "AWS_ACCESS_KEY_ID": "benchmark",
+        "AWS_SECRET_ACCESS_KEY": "benchmark",
+        "AWS_EC2_METADATA_DISABLED": "true",
+    }
+
+
+def free_address() -> str:
+    """Host and port on which nothing listens now."""
+    with socket.socket() as found:
+        found.bind(("127.0.0.1", 0))
+        return f"127.0.0.1:{found.getsockname()[1]}"
+
+
 @contextmanager
-def _ending(process: "subprocess.Popen") -> Iterator["subprocess.Popen"]:
+def ending(process: "subprocess.Popen") -> Iterator["subprocess.Popen"]:
+    """Ends a process with the block, by force where SIGTERM does not."""
     with process:  # closes its pipe
         try:
             yield process

@@ -1,16 +1,24 @@
 """Every benchmark runs, at a tiny size, and gives figures that can be true. How fast it was is no test's business."""
 
 import json
-from collections.abc import Iterable
+import re
+import sys
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
 
 import boto3
 import pytest
+from click.testing import CliRunner
 
-from benchmarks import daemon, fetching, idle, pages, prepared, results, scale, scrape, storm
+from benchmarks import collector, daemon, fetching, idle, otelcol, pages, prepared, results, scale, scrape, storm
 from benchmarks.__main__ import PARTS
+from benchmarks.__main__ import main as run_parts
 from benchmarks.processes import serving
 from benchmarks.results import Figure
 from benchmarks.server import STRETCH_MS, Backlog, Served, templates_of
+from exporter.cli import main
 
 
 def by_name(figures: Iterable[Figure]) -> dict[str, Figure]:
@@ -19,7 +27,7 @@ def by_name(figures: Iterable[Figure]) -> dict[str, Figure]:
 
 
 def test_every_part_is_run_by_make_bench():
-    assert set(PARTS) == {"pages", "daemon", "fetching", "scrape", "storm", "idle", "scale"}
+    assert set(PARTS) == {"pages", "daemon", "fetching", "scrape", "storm", "idle", "scale", "collector"}
 
 
 # ------------------------------------------------------------------------------------------------------ what is served
@@ -106,6 +114,87 @@ def test_the_server_says_who_its_caller_is():
             aws_secret_access_key="benchmark",
         )
         assert sts.get_caller_identity()["Account"] == "123456789012"
+
+
+# -------------------------------------------------------------------------------------------------------- the collector
+
+
+def collector_config(causes: Mapping[str, Sequence[str]]) -> dict[str, Any]:
+    return otelcol.configuration(["orders"], causes, start_from_ms=0, address="127.0.0.1:1")
+
+
+def matching(config: dict[str, Any], message: str) -> list[str]:
+    """The counters of which a condition holds for a line, read as the collector reads them."""
+    found = []
+    for name, metric in config["connectors"]["count"]["logs"].items():
+        patterns = [json.loads(text.removeprefix("IsMatch(body, ")[:-1]) for text in metric["conditions"]]
+        if any(re.search(pattern, message) for pattern in patterns):
+            found.append(name)
+    return found
+
+
+@pytest.mark.parametrize("level", ["INFO", "ERROR"])
+@pytest.mark.parametrize("causes", [collector.CAUSES, tuple(otelcol.phrases())], ids=["prepared", "all"])
+def test_the_collector_counts_every_prepared_failure_by_the_cause_that_ours_finds(level, causes):
+    lines = [line.message for line in prepared.execution_lines(60, failing=0.3, level=level)]
+    judged = CliRunner().invoke(main, ["classify", "--format", "json"], input="\n".join(lines)).stdout.splitlines()
+    ours = Counter(f"failures.{verdict['cause']}" for verdict in map(json.loads, judged) if verdict["failure"])
+    assert ours
+    config = collector_config({cause: otelcol.phrases()[cause] for cause in causes})
+    assert Counter(name for line in lines for name in matching(config, line)) == ours
+
+
+def test_a_phrase_is_looked_for_as_it_stands():
+    phrase = 'a (b) [c] {d} e.f*g+h? i|j ^k $l \\m "n"'
+    config = collector_config({"odd": [phrase]})
+    assert matching(config, f"before {phrase} after") == ["failures.odd"]
+    assert matching(config, f"before {phrase.replace('.', 'X')} after") == []
+
+
+def test_no_phrase_is_looked_for_in_vain():
+    assert len(otelcol.phrases()) > 20
+    for texts in otelcol.phrases().values():
+        assert texts
+        assert not [(one, other) for one in texts for other in texts if one != other and one in other]
+
+
+def test_failures_are_added_over_groups_and_streams():
+    metrics = """# TYPE failures_lambda_error_total counter
+failures_lambda_error_total{cloudwatch_log_group_name="a",cloudwatch_log_stream="s"} 264
+failures_lambda_error_total{cloudwatch_log_group_name="b",cloudwatch_log_stream="s"} 1e+06
+failures_throttled_total 3
+target_info{failures_lambda_error_total="7"} 1
+"""
+    assert otelcol.counted(metrics) == {"lambda_error": 1_000_264, "throttled": 3}
+
+
+def test_a_machine_without_collector_and_go_leaves_the_part_out_and_says_so(monkeypatch, tmp_path, capsys):
+    monkeypatch.setenv("PATH", "")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    monkeypatch.delenv("OTELCOL", raising=False)
+    monkeypatch.setattr("sys.argv", ["benchmarks", "collector"])
+    assert run_parts() == 1
+    assert "LEFT OUT: collector: it needs the collector that OTELCOL names, or Go" in capsys.readouterr().err
+    monkeypatch.setenv("OTELCOL", "no-such-program")
+    with pytest.raises(otelcol.MissingError, match="no-such-program"):
+        otelcol.binary()
+
+
+@pytest.mark.process
+def test_collector_and_exporter_count_what_was_served(monkeypatch, tmp_path):
+    program = tmp_path / "otelcol"
+    fake = Path(__file__).parent / "fake_collector.py"
+    program.write_text(f'#!/bin/sh\nexec {sys.executable} {fake} "$@"\n', encoding="utf-8")
+    program.chmod(0o755)
+    monkeypatch.setenv("OTELCOL", str(program))
+    figures = list(collector.figures([collector.Backlog("some", per_second=1, failing=0.5, seconds=60, rounds=1)]))
+    assert len({figure.case for figure in figures}) == 4
+    counted = [figure for figure in figures if figure.name == "failures counted"]
+    assert [figure.ratio for figure in counted] == [1, 1, 1, 1]
+    assert all(figure.value > 0 for figure in figures)
+    assert all(figure.ratio >= 1 for figure in figures if figure.name == "events given" and figure.ratio is not None)
+    against = [figure.ratio_of for figure in figures if figure.name == "CPU a million events" and figure.ratio]
+    assert against == ["collector of OTELCOL, 1 cause", f"collector of OTELCOL, {len(otelcol.phrases())} causes"] * 2
 
 
 # ------------------------------------------------------------------------------------------------------------ the parts

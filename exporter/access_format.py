@@ -171,6 +171,11 @@ def _members(chars: str | None) -> frozenset[str]:
     return frozenset(_ASCII) if chars is None else frozenset(re.findall(f"[{chars}]", "".join(_ASCII)))
 
 
+def _may_hold(shape: _Shape, char: str) -> bool:
+    """Whether values of this shape may contain a character, be it ASCII or not."""
+    return shape.chars is None or re.match(f"[{shape.chars}]", char) is not None
+
+
 # --------------------------------------------------------------------------------------------------------- compilation
 
 _BREAKS = frozenset("\"'|\t<>;[]{}`^~")
@@ -224,7 +229,7 @@ def _value(variable: Variable, follower: Piece | None, *, exactly: bool) -> _Val
         if shape.quoted:
             return _Value('".*?"|[^"]*?', lazy=True)
         return _Value(".*?", lazy=True, undecided=not _parts(follower, shape))
-    if follower is None or follower[0] not in _members(shape.chars):
+    if follower is None or not _may_hold(shape, follower[0]):
         return _Value(_run(shape, "+"))
     if shape.exact is not None:
         return _Value(shape.exact)
@@ -244,7 +249,7 @@ class _Open(NamedTuple):
             return True
         if mine.chars is None:
             return other.chars is not None
-        return self.literal[0] not in _members(other.chars)
+        return not _may_hold(other, self.literal[0])
 
 
 def _expression(pieces: Sequence[Piece]) -> str:

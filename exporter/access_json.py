@@ -190,7 +190,10 @@ def _filled(pieces: list[Piece]) -> str:
 
 
 def json_format(pieces: list[Piece]) -> JsonFormat | None:
-    """The format's keys; None if it is no JSON object even when filled in. Raises `AccessFormatError`."""
+    """The format's keys; None if it is no JSON object even when filled in, or one whose keys do not tell all values.
+
+    Raises `AccessFormatError`.
+    """
     try:
         tree = _decode(_filled(pieces))
     except REFUSED:
@@ -211,6 +214,9 @@ def json_format(pieces: list[Piece]) -> JsonFormat | None:
             variables[path] = path
         else:
             variables[path] = path
+    told = {*variables.values(), *(name for composite in composites.values() for name in composite.names)}
+    if not {piece.name for piece in pieces if isinstance(piece, Variable)} <= told:
+        return None  # a key that comes twice
     try:
         text = TextFormat(pieces)
     except AccessFormatError:

@@ -123,15 +123,18 @@ class _TextLines:
 
 
 _XML_CLOSE = re.compile(r"</([A-Za-z][\w.:-]{0,127})\s*>", re.ASCII)
-_XML_ID = re.compile(r"""<[\w.:-]{1,128}\s{1,8}(?:id|requestId)\s?=\s?["']([^"'<>]{1,256})""", re.ASCII)
+_XML_ROOT = re.compile(r"<[\w.:-]{1,128}", re.ASCII)
+_XML_ATTRIBUTE = re.compile(r"""\s{1,8}([\w.:-]{1,128})\s?=\s?(?:"([^"<>]{0,2048})"|'([^'<>]{0,2048})')""", re.ASCII)
 
 
 def _xml_values(line: str) -> dict[str, str] | Unreadable:
-    """Elements that hold text alone, by their names; markup inside a value is taken as it is."""
+    """Elements that hold text alone, and the first tag's attributes, by their names; markup inside is left as it is."""
     found: dict[str, str] = {}
-    request_id = _XML_ID.match(line)
-    if request_id is not None:
-        found["requestId"] = request_id[1]
+    root = _XML_ROOT.match(line)
+    attribute = _XML_ATTRIBUTE.match(line, root.end()) if root is not None else None
+    while attribute is not None:
+        found.setdefault(attribute[1], attribute[2] or attribute[3] or "")
+        attribute = _XML_ATTRIBUTE.match(line, attribute.end())
     start = 0
     for close in _XML_CLOSE.finditer(line):
         tag = f"<{close[1]}>"
@@ -267,7 +270,7 @@ def access_parser(spec: str) -> AccessParser:
     if spec in _NAMED:
         reader = _NAMED[spec]()
         return _Parser(reader, reader.json if isinstance(reader, _Auto) else _json_of(reader))
-    if "$context" not in spec:
+    if "$context" not in spec and "${context" not in spec:
         raise AccessFormatError(
             f"unknown access log format: write one of {', '.join(_NAMED)}, or the stage's own format string with its "
             "$context variables"

@@ -228,8 +228,9 @@ _MAX_RESOURCE = 512
 @lru_cache(maxsize=4096)  # an API has few resources; looking one up is faster than judging it
 def _resource_of(resource_path: Scalar, route_key: Scalar) -> str:
     found = text_of(resource_path)
-    if found is None:
-        found = text_of(route_key)
+    # Serverless writes the route key of HTTP APIs as `resourcePath`; a resource itself begins with a slash.
+    if found is None or (not found.startswith("/") and " /" in found):
+        found = found or text_of(route_key)
         if found is None:
             return UNKNOWN
         _, _, path = found.partition(" ")

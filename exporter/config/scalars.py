@@ -198,7 +198,7 @@ def _role_arn(text: str) -> str:
 
 
 def _access_format(text: str) -> str:
-    if text not in ACCESS_FORMATS and "$context" not in text:
+    if text not in ACCESS_FORMATS and "$context" not in text and "${context" not in text:
         kinds = ", ".join(f"`{name}`" for name in ACCESS_FORMATS)
         raise ValueError(f"{{value}} is not a format; write one of {kinds}, or the stage's own `$context…` string")
     return text

@@ -110,7 +110,7 @@ def _readable_format(stage: Stage) -> tuple[str, str | None]:
     except AccessFormatError as error:
         return "auto", str(error)
     # A format without variables that happens to be a format's name (`json`) means nothing but itself.
-    if "$context" not in stage.access_format:
+    if "$context" not in stage.access_format and "${context" not in stage.access_format:
         return "auto", "it names no $context variable"
     return stage.access_format, None
 

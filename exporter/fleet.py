@@ -18,7 +18,7 @@ from apscheduler.job import Job
 from apscheduler.jobstores.base import JobLookupError
 from apscheduler.schedulers.base import BaseScheduler
 
-from exporter.ledger import Ledger
+from exporter.ledger import Ledger, LedgerError
 from exporter.metrics.self_metrics import SelfMetrics
 from exporter.metrics.totals import Totals
 from exporter.model import Api
@@ -62,16 +62,12 @@ class _Runner:
     has_ended: bool = False
     retired: threading.Event = field(default_factory=threading.Event)
 
-    @property
-    def place(self) -> tuple[str, str]:
-        """Account name and region."""
-        group = self.spec.groups[0].group
-        return group.account, group.region
-
     def takes_over(self, other: "_Runner") -> bool:
         """Whether this one cannot run while `other` does."""
-        groups = {item.group for item in other.spec.groups}
-        return self.spec.name == other.spec.name or any(item.group in groups for item in self.spec.groups)
+        # Whose a group is may be told otherwise by now: what is called alike may be the same.
+        groups = {(item.group.region, item.group.name) for item in other.spec.groups}
+        mine = {(item.group.region, item.group.name) for item in self.spec.groups}
+        return self.spec.name == other.spec.name or not mine.isdisjoint(groups)
 
 
 class Fleet:
@@ -137,7 +133,7 @@ class Fleet:
         """Poll less often, evenly, where the polls of an account and region need more calls than their budget."""
         by_place: defaultdict[tuple[str, str], list[_Runner]] = defaultdict(list)
         for runner in self._runners:
-            by_place[runner.place].append(runner)
+            by_place[runner.spec.place].append(runner)
         for (account, _), runners in by_place.items():
             polls = [runner.outcome for runner in runners if runner.outcome is not None]
             if len(polls) < len(runners):
@@ -216,6 +212,9 @@ class Fleet:
             if watch is None:
                 watch = runner.watch = self._make(runner)
             self._poll(runner, watch)
+        except LedgerError as error:
+            runner.outcome = PollOutcome("ledger", 0, str(error))
+            _log.warning("watch not begun", watch=runner.spec.name, outcome="ledger", why=str(error))
         finally:
             self._end(runner)
 
@@ -252,6 +251,7 @@ class Fleet:
 
     def _make(self, runner: _Runner) -> Watch:
         self._metrics.effective_poll_interval.labels(runner.spec.name).set(runner.interval_s)
+        self._keep_known(runner.spec)
         return Watch(
             runner.spec,
             source=runner.source,
@@ -264,18 +264,25 @@ class Fleet:
             stopping=lambda: self._stop.is_set() or runner.retired.is_set(),
         )
 
+    def _keep_known(self, spec: WatchSpec) -> None:
+        """What was kept under the account's name is kept under its id, once the configuration tells that."""
+        name, _ = spec.place
+        owner = self._places.owner(name)
+        for item in spec.groups:
+            if owner != name and item.group.account == owner:
+                self._ledger.rename(item.group._replace(account=name), item.group)
+
     # ----------------------------------------------------------------------------- coming and going, under the lock
 
     def _is_same(self, runner: _Runner, spec: WatchSpec, rules: RuleSet, recorder: Recorder) -> bool:
         made_of = (runner.source, runner.rules, runner.recorder)
-        wanted = (self._places.source(*runner.place), rules, recorder) if runner.spec == spec else ()
+        wanted = (self._places.source(*runner.spec.place), rules, recorder) if runner.spec == spec else ()
         return len(wanted) == len(made_of) and all(one is other for one, other in zip(made_of, wanted, strict=True))
 
     def _add(self, spec: WatchSpec, rules: RuleSet, recorder: Recorder) -> _Runner:
-        group = spec.groups[0].group
         runner = _Runner(
             spec=spec,
-            source=self._places.source(group.account, group.region),
+            source=self._places.source(*spec.place),
             rules=rules,
             recorder=recorder,
             interval_s=spec.poll_interval_ms / 1000,

@@ -8,13 +8,13 @@ that data protection policies hold for the exporter whatever else its identity i
 import json
 import re
 from collections import defaultdict
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 from typing import Final
 
-from exporter.config import Account, Config
-from exporter.config.scalars import account_id_of
+from exporter.arns import is_account_id, partition_of
+from exporter.config import Account, Config, Discover
 from exporter.discovery.calls import PERMISSIONS
 
 OWN: Final = "own"
@@ -27,7 +27,6 @@ _REST: Final = frozenset({"GetRestApis", "GetStages", "GetResources"})
 _HTTP: Final = frozenset({"GetApis", "GetApiStages", "GetIntegrations"})
 _EXECUTION_GROUPS: Final = ("API-Gateway-Execution-Logs_*", "/aws/apigateway/*")
 """Where discovery finds execution lines: API Gateway's own groups, and those that vended logs go to."""
-_PARTITIONS: Final = (("cn-", "aws-cn"), ("us-gov-", "aws-us-gov"), ("eusc-", "aws-eusc"))
 
 
 class IamError(Exception):
@@ -110,17 +109,22 @@ _NEVER_UNMASK: Final = Statement(sid="NeverUnmask", effect="Deny", actions=("log
 
 
 def _reading(config: Config, account: Account, access_groups: Sequence[str], account_id: str | None) -> list[Statement]:
-    owner = (account.role_arn and account_id_of(account.role_arn)) or account_id or "*"
+    owner = account.known_id or account_id or "*"
     resources = {
-        _group_arn(group.name, group.region, owner)
+        _group_arn(group.name, group.region, group.account if is_account_id(group.account) else owner)
         for watch in config.watches
+        if watch.account == account.name
         for group in watch.groups
-        if group.account == account.name
     }
     if config.discover is not None:
         execution = _EXECUTION_GROUPS if config.discover.rest or config.discover.websocket else ()
         resources |= {
             _group_arn(name, region, owner) for name in (*access_groups, *execution) for region in account.regions
+        }
+        resources |= {
+            _group_arn(name, region, whose)
+            for whose, name in _linked_groups(config.discover, account, execution)
+            for region in account.regions
         }
     if not resources:
         return []
@@ -129,6 +133,18 @@ def _reading(config: Config, account: Account, access_groups: Sequence[str], acc
     # Asking what a pattern selects is granted on no resource [AWS: actions of CloudWatch Logs].
     test = [_allow("TestFilterPatterns", ["logs:TestMetricFilter"], ["*"])] if {*fetches} - {"all"} else []
     return [_allow("ReadLogLines", ["logs:FilterLogEvents"], resources), *test]
+
+
+def _linked_groups(discover: Discover, account: Account, execution: Sequence[str]) -> Iterator[tuple[str, str]]:
+    """The groups that discovery finds in linked accounts: whose, and how they are called."""
+    linked = discover.linked_accounts
+    if linked is None or linked.through not in (None, account.name):
+        return
+    for whose in linked.ids or ("*",):
+        yield from ((whose, name) for name in execution)
+        for access in linked.access_logs:
+            if access.account_id in (None, whose) or whose == "*":
+                yield access.account_id or whose, re.sub(r"\{\w+\}", "*", access.group)
 
 
 def _discovering(config: Config, account: Account) -> list[Statement]:
@@ -142,7 +158,7 @@ def _discovering(config: Config, account: Account) -> list[Statement]:
             continue
         for region in account.regions:
             resource = permission.resource.replace(
-                "arn:aws:apigateway:*:", f"arn:{_partition(region)}:apigateway:{region}:"
+                "arn:aws:apigateway:*:", f"arn:{partition_of(region)}:apigateway:{region}:"
             )
             found[permission.action].add(resource)
     management = {action: arns for action, arns in found.items() if arns != {"*"}}
@@ -167,11 +183,7 @@ def _allow(sid: str, actions: Collection[str], resources: Collection[str]) -> St
 
 def _group_arn(name: str, region: str, owner: str) -> str:
     """FilterLogEvents is granted on a group's ARN that ends in `:*`."""
-    return f"arn:{_partition(region)}:logs:{region}:{owner}:log-group:{name}:*"
-
-
-def _partition(region: str) -> str:
-    return next((partition for prefix, partition in _PARTITIONS if region.startswith(prefix)), "aws")
+    return f"arn:{partition_of(region)}:logs:{region}:{owner}:log-group:{name}:*"
 
 
 def _hcl_statement(statement: Statement) -> str:

@@ -36,9 +36,11 @@ class LogGroup(NamedTuple):
     """A CloudWatch log group: the owner of a watermark, of tallies and of tombstones."""
 
     account: str
-    """The account's name in the configuration (`default` for the credential chain's own)."""
+    """Whose it is: the account's 12 digits where the configuration tells them, else its name there (`default` for the
+    credential chain's own). So it stays the same group when it is read through another account."""
     region: str
     name: str
+    """Its name in that account, never an ARN."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

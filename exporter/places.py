@@ -49,6 +49,7 @@ class Places:
                 budget=self.budget(account, region),
                 on_call=partial(self.count, account, region),
                 wait=self._stop.wait,
+                own={account, self._accounts[account].owner},
             )
         return self._sources[place]
 
@@ -63,6 +64,10 @@ class Places:
     def session(self, account: str, region: str) -> boto3.Session:
         """A session by which the account is reached."""
         return open_session(_access(self._accounts[account]), region)
+
+    def owner(self, account: str) -> str:
+        """Whose an account's own log groups are: `LogGroup.account` of them."""
+        return self._accounts[account].owner
 
     def rate(self, account: str) -> float:
         """The calls a second that are allowed in each region of an account."""
@@ -90,4 +95,4 @@ def _access(account: Account) -> AccountAccess:
 
 
 def _reached_alike(one: Account, other: Account) -> bool:
-    return (_access(one), one.calls_per_second) == (_access(other), other.calls_per_second)
+    return (_access(one), one.calls_per_second, one.owner) == (_access(other), other.calls_per_second, other.owner)

@@ -70,12 +70,12 @@ def _merged(watches: Sequence[Watch], config: Config, parser_of: Callable[[LogGr
     executions: dict[LogGroup, None] = {}
     for watch in watches:
         api = api_of(watch)
-        if watch.access_log is not None:
-            group = LogGroup(watch.account, watch.region, watch.access_log.group)
+        group = watch.access_group
+        if group is not None and watch.access_log is not None:
             formats.setdefault(group, watch.access_log.format)
             apis[group].append(api)
-        if watch.execution_log is not None:
-            group = LogGroup(watch.account, watch.region, watch.execution_log.group)
+        group = watch.execution_group
+        if group is not None:
             executions[group] = None
             apis[group].append(api)
     access = [
@@ -99,6 +99,7 @@ def _merged(watches: Sequence[Watch], config: Config, parser_of: Callable[[LogGr
         labelling=labelling_of(config),
         # Of watches whose groups are read together, the one that wants most decides.
         fetch=next(mode for mode in _FETCHES if any(watch.fetch == mode for watch in watches)),
+        reader=watches[0].account,
     )
 
 
@@ -115,8 +116,8 @@ def stage_infos(watches: Sequence[Watch]) -> Sequence[StageInfo]:
     return [
         StageInfo(
             api=api_of(watch),
-            access_log_group=UNKNOWN if watch.access_log is None else watch.access_log.group,
-            execution_log_group=UNKNOWN if watch.execution_log is None else watch.execution_log.group,
+            access_log_group=UNKNOWN if watch.access_group is None else watch.access_group.name,
+            execution_log_group=UNKNOWN if watch.execution_group is None else watch.execution_group.name,
         )
         for watch in watches
     ]

@@ -37,3 +37,11 @@ class WatchSpec:
     initial_lookback_ms: int
     labelling: Labelling = Labelling()  # noqa: RUF009 frozen, holds two booleans
     fetch: Fetch = "all"
+    reader: str | None = None
+    """The account, by its name in the configuration, that reads the groups; None: the one they belong to."""
+
+    @property
+    def place(self) -> tuple[str, str]:
+        """Whose connections, call budget and quota it uses: account name and region."""
+        group = self.groups[0].group
+        return self.reader or group.account, group.region

@@ -26,7 +26,8 @@ NOW = 1_760_000_000
 NOW_MS = NOW * 1000
 WINDOW = Window(NOW_MS - 600_000, NOW_MS)
 GROUP = LogGroup("default", "eu-west-1", "access/orders")
-ACROSS = LogGroup("default", "eu-west-1", "arn:aws:logs:eu-west-1:210987654321:log-group:access/orders:*")
+ACROSS = LogGroup("210987654321", "eu-west-1", "access/orders")
+ACROSS_ARN = "arn:aws:logs:eu-west-1:210987654321:log-group:access/orders"
 
 
 class SimulatedTime:
@@ -202,9 +203,19 @@ def test_the_filter_pattern_is_handed_over(bench, fake):
 
 
 def test_a_group_of_another_account_is_asked_for_by_its_arn(bench, fake):
-    fill(fake)
-    assert len(bench.list(group=ACROSS)) == 10
+    fill(fake)  # the account that asks has a group of the same name
+    fake.reader.linked.add("210987654321")
+    fake.put(ACROSS_ARN, [(NOW_MS - 1, "theirs")], ingested_at_ms=NOW_MS)
+    assert bench.messages(group=ACROSS) == ["theirs"]
+    assert fake.calls[0].parameters["logGroupIdentifier"] == ACROSS_ARN
     assert "logGroupName" not in fake.calls[0].parameters
+
+
+def test_an_account_that_is_linked_no_more_has_no_groups(bench, fake):
+    fake.put(ACROSS_ARN, [(NOW_MS - 1, "theirs")], ingested_at_ms=NOW_MS)
+    with pytest.raises(GroupUnreadable) as refused:
+        bench.list(group=ACROSS)
+    assert refused.value.reason == "missing"
 
 
 def test_streams_are_asked_to_be_interleaved_and_pages_to_be_full(bench, fake):

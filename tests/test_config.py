@@ -62,7 +62,7 @@ MISTAKES = {
     "flag_by_word": '3: labels.resource: YAML reads `off` as false; write `false`, or `"off"` if text is meant',
     "flag_instead_of_text": '3: watches[0].region: YAML reads `no` as false; write `false`, or `"no"` if text is meant',
     "float_instead_of_text": '5: watches[0].api.stage: must be text; put it in quotes: "…"',
-    "group_is_an_arn": "2: watches[0].access_log.group: write the log group's name, not its ARN: what follows `:log-group:`, without `:*`",
+    "group_arn_malformed": "2: watches[0].access_log.group: `arn:aws:logs:eu-west-1:12345:log-group:a:*` is not the ARN of a log group; write `arn:aws:logs:<region>:<12 digits>:log-group:<name>`",
     "group_malformed": "2: watches[0].access_log.group: `my group` is not the name of a log group; letters, digits and `_ - / . #` are allowed",
     "header_name": "3: traces.headers.x y: this is not the name of a header",
     "header_value": "5: traces.headers.x-key: a header's value must be one line of printable characters",

@@ -622,3 +622,29 @@ def test_a_stage_that_is_discovered_is_searched_too(monkeypatch, tmp_path):
     assert result.exit_code == 0, result.output
     picture = json.loads(result.stdout)
     assert (picture["request_id"], picture["api"]["id"]) == ("17cb49b2-1061-45dc-8c6b-2e2e2e2e2e2e", api_id)
+
+
+@pytest.mark.parametrize("discovered", [False, True], ids=["by ARN", "discovered"])
+def test_a_request_of_another_account_is_found_through_the_monitoring_account(
+    discovered, world, aws, monkeypatch, tmp_path
+):
+    source = "111122223333"
+    aws.reader.linked.add(source)
+    arns = {}
+    for group in (ACCESS, EXECUTION):
+        arns[group] = f"arn:aws:logs:eu-west-1:{source}:log-group:{group.name}"
+        aws.world.groups[arns[group]] = aws.world.groups.pop(group.name)
+    request = one_of(world, "timeout")
+    path = tmp_path / "linked.yaml"
+    hub = "accounts: [{name: hub, regions: [eu-west-1], calls_per_second: 25}]\n"
+    by_arn = (
+        f"watches: [{{name: orders, access_log: {{group: '{arns[ACCESS]}'}}, "
+        f"execution_log: {{group: '{arns[EXECUTION]}'}}}}]\n"
+    )
+    # The access group's name tells no API: what is discovered is the execution group alone.
+    path.write_text(hub + ("discover: {linked_accounts: {}}\n" if discovered else by_arn))
+    monkeypatch.setenv("APIGATEWAY_EXPORTER_CONFIG_FILE", str(path))
+    (picture,) = found("--request-id", request.request_id)
+    assert (picture["status"], picture["cause"]) == (504, "integration_timeout")
+    assert (picture["api"]["id"], picture["api"]["account_id"]) == ("ab12cd34ef", source)
+    assert picture["log_groups"] == ([] if discovered else [ACCESS.name]) + [EXECUTION.name]

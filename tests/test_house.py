@@ -23,6 +23,7 @@ ROOMS = {
     "model": {"model"},
     "redaction": {"redaction"},
     "version": {"version"},
+    "arns": {"arns"},
     "filter patterns": {"filter_patterns"},
     "access log": {"access_log", "access_filter", "access_json", "access_format", "access_variables"},
     "execution log": {"execution_log", "envelope", "dumps"},
@@ -48,7 +49,7 @@ ROOMS = {
     "command line": {"cli", "commands", "__main__"},
 }
 FLOORS = [
-    {"model", "redaction", "version"},
+    {"model", "redaction", "version", "arns"},
     {"filter patterns"},
     {"access log", "execution log", "correlation", "rules", "spans", "metrics", "config", "sources", "ledger"}
     | {"otlp", "logs"},
@@ -61,7 +62,7 @@ FLOORS = [
 # Correlation asks the execution log which line ends a request and which says why; it is told nothing more.
 NEIGHBOURS = {("correlation", "execution log")}
 
-PURE = ("model", "redaction", "filter patterns", "access log", "execution log", "correlation", "rules", "spans")
+PURE = ("model", "redaction", "arns", "filter patterns", "access log", "execution log", "correlation", "rules", "spans")
 IMPURE_MODULES = {
     *(
         "asyncio",

@@ -446,3 +446,91 @@ def test_a_hangup_reloads_the_real_process_and_a_second_one_is_survived(installa
             assert process.wait(timeout=DEADLINE_S) == 0
         finally:
             process.kill()
+
+
+# ------------------------------------------------------------------------------------------------- whose a log group is
+
+SOURCE = "111122223333"
+EXECUTION_ARN = f"arn:aws:logs:eu-west-1:{SOURCE}:log-group:{EXECUTION}"
+
+
+def known_as(account):
+    return CONFIG.replace("name: default,", account)
+
+
+def by_arn(watch):
+    return watch.replace(f"group: {ORDERS}", f'group: "arn:aws:logs:eu-west-1:{SOURCE}:log-group:{ORDERS}:*"')
+
+
+def link(cloud, group):
+    """Let a monitoring account see a group of the source account: the same events, by another way."""
+    cloud.reader.linked.add(SOURCE)
+    cloud.world.groups[f"arn:aws:logs:eu-west-1:{SOURCE}:log-group:{group}"] = cloud.world.groups[group]
+
+
+@pytest.mark.parametrize("says_its_id", [True, False], ids=["its id was known", "its id is said first"])
+def test_an_account_that_is_read_through_another_one_from_now_on_counts_nothing_twice(installation, says_its_id):
+    """From its own credentials to a monitoring account, and back."""
+    cloud, file = installation.cloud, installation.file
+    own = known_as(f'name: own, account_id: "{SOURCE}",')
+    file.write_text(f"{own if says_its_id else known_as('name: own,')}watches:\n{ORDERS_WATCH}")
+    installation.log(ORDERS, 504, 500)
+    with installation.running() as exporter:
+        until(lambda: exporter.failures() == {"orders": 2})
+        for number, text in enumerate(
+            (
+                f"{own}watches:\n{ORDERS_WATCH}",
+                f"{known_as('name: hub,')}watches:\n{by_arn(ORDERS_WATCH)}",
+                f"{own}watches:\n{ORDERS_WATCH}",
+            )
+        ):
+            file.write_text(text)
+            assert exporter.reload() is None
+            installation.log(ORDERS, 504)
+            link(cloud, ORDERS)
+            until(lambda: exporter.failures()["orders"] >= 3 + number)  # noqa: B023 it is over within the turn
+            polled = exporter.polls("orders")
+            until(lambda: exporter.polls("orders") >= polled + 2)  # noqa: B023
+            assert exporter.failures() == {"orders": 3 + number}
+    asked = [call.parameters for call in cloud.calls_of("FilterLogEvents")]
+    assert any("logGroupIdentifier" in parameters for parameters in asked)
+
+
+def test_what_is_linked_comes_and_goes_without_a_restart_and_counts_once(installation, monkeypatch):
+    """Discovery of linked accounts: found by name, counted for the source account, let go, taken up again."""
+    cloud, file = installation.cloud, installation.file
+    for service in ("API_GATEWAY", "APIGATEWAYV2"):
+        monkeypatch.setenv(f"AWS_ENDPOINT_URL_{service}", cloud.url)  # where there is no API
+    more = 'discover: {websocket: false, linked_accounts: {access_logs: [{group: "access/{api_id}"}]}'
+    group = "access/ab12cd34ef"
+    key = f"arn:aws:logs:eu-west-1:{SOURCE}:log-group:{group}"
+    cloud.create_group(key)
+    hub = known_as("name: hub, regions: [eu-west-1],")
+
+    def look_again(refresh):
+        file.write_text(f"{hub}{more}, refresh: {refresh}}}\n")
+        assert exporter.reload() is None
+
+    file.write_text(f"{hub}{more}}}\n")
+    installation.log(key, 504, 500)
+    with installation.running() as exporter:
+        until(lambda: exporter.ask("/-/ready").status == 200)
+        assert exporter.watches() == set()
+        cloud.reader.linked.add(SOURCE)
+        look_again("9m")
+        until(lambda: exporter.failures() == {"ab12cd34ef": 2})
+        (info,) = exporter.samples("aws_apigateway_stage_info")
+        assert (info.labels["account_id"], info.labels["access_log_group"]) == (SOURCE, group)
+
+        cloud.reader.linked.clear()
+        look_again("8m")
+        until(lambda: exporter.watches() == set())
+        assert exporter.failures() == {"ab12cd34ef": 2}
+
+        installation.log(key, 504)
+        cloud.reader.linked.add(SOURCE)
+        look_again("7m")
+        until(lambda: exporter.failures() == {"ab12cd34ef": 3})
+        polled = exporter.polls("ab12cd34ef-unknown")
+        until(lambda: exporter.polls("ab12cd34ef-unknown") >= polled + 2)
+        assert exporter.failures() == {"ab12cd34ef": 3}

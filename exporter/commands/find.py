@@ -111,7 +111,7 @@ def find(
         watches = config.watches if found is None else (*config.watches, *found.watches)
         search = Search(
             watches_of(Planner().plan(config, watches), api, stage),
-            source_of=lambda group: accounts.places.source(group.account, group.region),
+            source_of=lambda spec: accounts.places.source(*spec.place),
             rules=rule_set,
             query=query,
             told=progress.show,

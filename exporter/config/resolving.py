@@ -9,11 +9,12 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import PurePath
 from typing import NamedTuple
 
+from exporter.arns import LogGroupArn, read_log_group_arn
 from exporter.config.document import Path
 from exporter.config.scalars import account_id_of, format_duration
 from exporter.config.sections import Account, File, WatchKeys
 from exporter.config.settings import Config, Watch
-from exporter.model import UNKNOWN, Api
+from exporter.model import UNKNOWN, Api, LogGroup
 
 DEFAULT_ACCOUNT = "default"
 DEFAULT_LATENESS_MS = 5 * 60_000
@@ -74,6 +75,12 @@ def _discovery_findings(file: File, config: Config) -> Iterator[Finding]:
         if not account.regions:
             where: Path = ("accounts", index) if file.accounts else ("discover",)
             yield where, "it does not say where to look; give the account `regions: [eu-west-1]`, or set AWS_REGION"
+    linked = file.discover.linked_accounts
+    names = [account.name for account in config.accounts]
+    if linked is not None and linked.through is not None and linked.through not in names:
+        listed = ", ".join(f"`{name}`" for name in names)
+        text = f"there is no account of this name; write one of {listed}, or add it under `accounts`"
+        yield ("discover", "linked_accounts", "through"), text
     if file.discover.refresh_ms > file.initial_lookback_ms:
         most = format_duration(file.initial_lookback_ms)
         text = f"a new stage's first failures could be missed; write at most `initial_lookback`, `{most}`"
@@ -97,6 +104,9 @@ def _list_findings(file: File, standing: Standing) -> Iterator[Finding]:
                 ("accounts", index, "external_id"),
                 "an external id is for assuming a role; add `role_arn` or remove it",
             )
+        of_role = account.role_arn and account_id_of(account.role_arn)
+        if account.account_id is not None and of_role not in (None, account.account_id):
+            yield ("accounts", index, "account_id"), "`role_arn` is of another account; keep one of the two"
         for place, region in enumerate(account.regions):
             if region in account.regions[:place]:
                 yield ("accounts", index, "regions", place), "the region is listed twice; keep one of the two"
@@ -113,6 +123,8 @@ class _Resolver:
         self._file = file
         self._standing = standing
         self.environ_region = environ.get("AWS_REGION") or environ.get("AWS_DEFAULT_REGION") or None
+        self._named: dict[tuple[str, str], tuple[int, Account, LogGroup]] = {}
+        """The log groups named so far, by region and name."""
 
     def watches(self) -> Iterator[Watch]:
         for index, keys in zip(self._standing.watches, self._file.watches, strict=True):
@@ -123,7 +135,7 @@ class _Resolver:
                 continue
             region = self._region(keys, account, index)
             if region is not None:
-                yield Watch(
+                watch = Watch(
                     name=keys.name,
                     account=account.name,
                     region=region,
@@ -133,7 +145,11 @@ class _Resolver:
                     max_request_ms=keys.max_request_ms,
                     allowed_lateness_ms=lateness_ms,
                     fetch=keys.fetch,
+                    owner=account.known_id,
                 )
+                self._check_arns(watch, index)
+                self._check_sharing(watch, account, index)
+                yield watch
 
     def _check_logs(self, keys: WatchKeys, index: int) -> None:
         if keys.access_log is None and keys.execution_log is None:
@@ -142,6 +158,36 @@ class _Resolver:
         elif keys.access_log and keys.execution_log and keys.access_log.group == keys.execution_log.group:
             text = "the access log is in the same group; a log group holds one kind of lines: name the other group"
             self._found(("watches", index, "execution_log", "group"), text)
+
+    def _check_arns(self, watch: Watch, index: int) -> None:
+        """A log group of another account has to be where the watch looks, and so has the other log of its stage."""
+        owner = watch.owner or watch.account
+        groups = {"access_log": watch.access_group, "execution_log": watch.execution_group}
+        for key, group in groups.items():
+            if group is not None and group.region != watch.region:
+                text = f"the ARN is of `{group.region}` and the watch of `{watch.region}`; a monitoring account reads"
+                self._found(("watches", index, key, "group"), f"{text} groups of its own region: write `region:`")
+        foreign = [group for group in watch.groups if group.account != owner]
+        if len(foreign) == 1 and len(watch.groups) == 2:
+            key = next(key for key, group in groups.items() if group is not None and group.account == owner)
+            text = f"the other log is of account {foreign[0].account}, a name alone is of `{watch.account}` itself"
+            self._found(("watches", index, key, "group"), f"{text}; write the ARN of this log group, too")
+
+    def _check_sharing(self, watch: Watch, account: Account, index: int) -> None:
+        """The lines of a log group are read once: through one account, and under one identity."""
+        for key, group in (("access_log", watch.access_group), ("execution_log", watch.execution_group)):
+            if group is None:
+                continue
+            first, other, known = self._named.setdefault((group.region, group.name), (index, account, group))
+            if first == index:
+                continue
+            if known == group and other.name != account.name:
+                text = f"`watches[{first}]` reads the same log group through account `{other.name}`"
+                self._found(("watches", index, key, "group"), f"{text}; name the same `account` in both")
+            elif known.account != group.account and other is account and account.known_id is None:
+                text = f"it may be the log group of `watches[{first}]`, which is named in another way"
+                advice = f"write it alike in both, or say which account `{account.name}` is: `account_id`"
+                self._found(("watches", index, key, "group"), f"{text}; {advice}")
 
     def _lateness_ms(self, keys: WatchKeys, index: int) -> int:
         least_ms = keys.max_request_ms + LEAST_LATENESS_MS
@@ -172,13 +218,15 @@ class _Resolver:
     def _region(self, keys: WatchKeys, account: Account, index: int) -> str | None:
         regions = account.regions
         names = ", ".join(f"`{name}`" for name in regions)
-        if keys.region is not None:
-            if not regions or keys.region in regions:
-                return keys.region
-            text = (
-                f"account `{account.name}` does not read this region; write one of {names}, or add it to its `regions`"
-            )
-            self._found(("watches", index, "region"), text)
+        arn = next((arn for arn in _arns(keys).values()), None)
+        region = keys.region or (None if arn is None else arn.region)
+        if region is not None:
+            if not regions or region in regions:
+                return region
+            which = "this region" if keys.region is not None else f"`{region}`, the region of its ARN"
+            text = f"account `{account.name}` does not read {which}; write one of {names}, or add it to its `regions`"
+            where: Path = ("watches", index, "region") if keys.region is not None else ("watches", index)
+            self._found(where, text)
             return None
         if len(regions) == 1:
             return regions[0]
@@ -195,7 +243,10 @@ class _Resolver:
 
 
 def _api(keys: WatchKeys, account: Account, region: str) -> Api:
-    group = _EXECUTION_GROUP.fullmatch(keys.execution_log.group) if keys.execution_log else None
+    arns = _arns(keys)
+    arn = arns.get("execution_log")
+    execution = arn.name if arn is not None else keys.execution_log and keys.execution_log.group
+    group = _EXECUTION_GROUP.fullmatch(execution) if execution else None
     api_id = keys.api.id or (group and group["id"])
     stage = keys.api.stage or (group["stage"] if group and group["id"] == api_id else None)
     return Api(
@@ -204,8 +255,15 @@ def _api(keys: WatchKeys, account: Account, region: str) -> Api:
         stage=stage or UNKNOWN,
         type=keys.api.type,
         region=region,
-        account_id=(account.role_arn and account_id_of(account.role_arn)) or UNKNOWN,
+        account_id=next((arn.account_id for arn in arns.values() if arn.account_id), account.known_id or UNKNOWN),
     )
+
+
+def _arns(keys: WatchKeys) -> Mapping[str, LogGroupArn]:
+    """The ARNs among its log groups, by the key of the log."""
+    logs = {"access_log": keys.access_log, "execution_log": keys.execution_log}
+    read = {key: read_log_group_arn(log.group) for key, log in logs.items() if log is not None}
+    return {key: arn for key, arn in read.items() if arn is not None}
 
 
 def _with_regions(account: Account, watches: Sequence[Watch], else_in: str | None) -> Account:

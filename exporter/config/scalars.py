@@ -19,6 +19,7 @@ from pydantic import (
     WithJsonSchema,
 )
 
+from exporter.arns import is_account_id, read_log_group_arn
 from exporter.config.document import FromEnvironment
 
 _UNITS_MS = {"d": 86_400_000, "h": 3_600_000, "m": 60_000, "s": 1_000, "ms": 1}
@@ -185,9 +186,37 @@ def _region(text: str) -> str:
 
 def _log_group(text: str) -> str:
     if text.startswith("arn:"):
-        raise ValueError("write the log group's name, not its ARN: what follows `:log-group:`, without `:*`")
+        arn = read_log_group_arn(text)
+        if arn is None or arn.account_id is None or not _REGION.fullmatch(arn.region):
+            raise ValueError(
+                "{value} is not the ARN of a log group; write `arn:aws:logs:<region>:<12 digits>:log-group:<name>`"
+            )
+        return text.removesuffix(":*")
     if not _LOG_GROUP.fullmatch(text):
         raise ValueError("{value} is not the name of a log group; letters, digits and `_ - / . #` are allowed")
+    return text
+
+
+def _group_template(text: str) -> str:
+    literal = re.sub(r"\{(?:api_id|stage|api_name)\}|\*", "", text)
+    if not re.fullmatch(r"[.\-_/#A-Za-z0-9]*", literal):
+        raise ValueError(
+            "{value} is not a pattern of log groups; beside a name's own characters it may have `{api_id}`, `{stage}`, "
+            "`{api_name}` and `*`"
+        )
+    if text.count("{api_id}") != 1 or text.count("{stage}") > 1 or text.count("{api_name}") > 1:
+        raise ValueError(
+            "it must have `{api_id}` once: without it nobody knows which API's requests these are; "
+            "list such stages under `watches`"
+        )
+    if text.startswith(("{", "*")):
+        raise ValueError("{value} must begin with what the names begin with: every log group there is would be listed")
+    return text
+
+
+def _account_id(text: str) -> str:
+    if not is_account_id(text):
+        raise ValueError("{value} is not the id of an account; write its 12 digits in quotes")
     return text
 
 
@@ -302,6 +331,8 @@ Status = Annotated[Text, AfterValidator(_status), WithJsonSchema({"type": ["stri
 StatusKey = Annotated[Text, AfterValidator(_status_key)]
 Region = Annotated[Text, AfterValidator(_region)]
 GroupName = Annotated[Text, AfterValidator(_log_group)]
+GroupTemplate = Annotated[Text, AfterValidator(_group_template)]
+AccountId = Annotated[Text, AfterValidator(_account_id)]
 RoleArn = Annotated[Text, AfterValidator(_role_arn)]
 AccessFormat = Annotated[Text, AfterValidator(_access_format)]
 CauseName = Annotated[Text, AfterValidator(_cause)]

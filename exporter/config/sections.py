@@ -5,6 +5,7 @@ Nothing here looks beyond its own section; what sections mean together is judged
 """
 
 import base64
+import re
 from functools import cached_property
 from typing import Annotated, Literal
 from urllib.parse import unquote, urlsplit
@@ -13,6 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from exporter.config.scalars import (
     AccessFormat,
+    AccountId,
     Address,
     AsList,
     AsMapping,
@@ -22,6 +24,7 @@ from exporter.config.scalars import (
     Endpoint,
     Flag,
     GroupName,
+    GroupTemplate,
     HeaderName,
     HeaderValue,
     Limit,
@@ -35,6 +38,7 @@ from exporter.config.scalars import (
     StatusKey,
     Text,
     Whole,
+    account_id_of,
     at_least,
     parse_statuses,
 )
@@ -83,6 +87,9 @@ class Account(Section):
     """What watches call it; also the `account` of log messages."""
     regions: Annotated[tuple[Region, ...], AsList] = ()
     """The regions to read. Default: those that its watches name."""
+    account_id: AccountId | None = None
+    """Its 12 digits, in quotes. Default: those of `role_arn`. Worth saying where the account is also read through
+    another one, so that a log group is known to be the same."""
     profile: Text | None = None
     """A named profile of the shared AWS configuration. Default: the default credential chain."""
     role_arn: RoleArn | None = None
@@ -93,6 +100,16 @@ class Account(Section):
     """The most calls per second to CloudWatch Logs, for each region of the account. AWS allows FilterLogEvents 25 in
     us-east-1, 5 in ap-northeast-3, ap-southeast-3, ca-west-1, eu-central-1 and il-central-1, else 10, shared by
     everything that reads logs there."""
+
+    @property
+    def owner(self) -> str:
+        """Whose its log groups are: its 12 digits where they are known, else its name."""
+        return self.known_id or self.name
+
+    @property
+    def known_id(self) -> str | None:
+        """Its 12 digits, where the configuration tells them."""
+        return self.account_id or (self.role_arn and account_id_of(self.role_arn)) or None
 
 
 class ApiKeys(Section):
@@ -112,7 +129,7 @@ class AccessLog(Section):
     """The stage's access log."""
 
     group: GroupName
-    """The log group's name."""
+    """The log group's name; its ARN where `account` is a monitoring account that reads it."""
     format: AccessFormat = "auto"
     """`auto`, `clf`, `json`, `csv`, `xml`, or the stage's own `$context…` format string."""
 
@@ -124,7 +141,7 @@ class ExecutionLog(Section):
     """The stage's execution log."""
 
     group: GroupName
-    """The log group's name: for a REST API `API-Gateway-Execution-Logs_<api id>/<stage>`."""
+    """The log group's name or ARN: for a REST API `API-Gateway-Execution-Logs_<api id>/<stage>`."""
 
 
 class WatchKeys(Section):
@@ -135,8 +152,8 @@ class WatchKeys(Section):
     account: Text | None = None
     """The account's name. Default: the only account, or `default` where none is configured."""
     region: Region | None = None
-    """The region. Default: the account's only region; where the account names none, `AWS_REGION` or
-    `AWS_DEFAULT_REGION`."""
+    """The region. Default: that of an ARN, else the account's only region; where the account names none, `AWS_REGION`
+    or `AWS_DEFAULT_REGION`."""
     api: ApiKeys = Field(default={}, validate_default=True)
     access_log: AccessLog | None = None
     execution_log: ExecutionLog | None = None
@@ -160,6 +177,51 @@ class Selection(Section):
     """Patterns of stage names."""
 
 
+class LinkedAccessLog(Section):
+    """How access log groups of linked accounts are called, and what their lines look like."""
+
+    group: GroupTemplate
+    """A name with `{api_id}`, perhaps `{stage}` and `{api_name}`, and `*` for anything: `access/{api_id}/{stage}`. Of
+    several that fit a group the first counts."""
+    account_id: AccountId | None = None
+    """Only in this account. Default: in every linked one."""
+    format: AccessFormat = "auto"
+    """As for a watch: API Gateway cannot be asked for it there."""
+    type: Literal["REST", "HTTP", "WEBSOCKET"] = "HTTP"
+    """What the API is if it has no execution log group; if it has one, that tells."""
+
+    @property
+    def prefix(self) -> str:
+        """What every name begins with."""
+        return re.split(r"[{*]", self.group, maxsplit=1)[0]
+
+    @cached_property
+    def pattern(self) -> re.Pattern[str]:
+        """What tells `api_id`, and perhaps `stage` and `api_name`, out of a name."""
+        kinds = {"{api_id}": "(?P<api_id>[a-z0-9]{10})", "{stage}": r"(?P<stage>[A-Za-z0-9_-]+?)"}
+        kinds |= {"{api_name}": r"(?P<api_name>[^/]+?)", "*": ".*?"}
+        parts = re.split(r"(\{\w+\}|\*)", self.group)
+        return re.compile("".join(kinds.get(part) or re.escape(part) for part in parts))
+
+
+class LinkedAccounts(Section):
+    """Stages of accounts that are linked to a monitoring account (CloudWatch cross-account observability).
+
+    They are found by the names of their log groups, because API Gateway cannot be asked there.
+    """
+
+    through: Text | None = None
+    """The monitoring account's name under `accounts`. Default: every account is asked what is linked to it."""
+    ids: Annotated[tuple[AccountId, ...], AsList] = ()
+    """The linked accounts to read. Default: all."""
+    access_logs: Annotated[tuple[LinkedAccessLog, ...], AsList] = ()
+    """How their access log groups are called; without it only execution log groups are found."""
+    max_request_ms: Annotated[Duration, at_least("1s")] = Field(
+        default="30s", validate_default=True, alias="max_request"
+    )
+    """The longest that a request to any of them can take; at least 30 seconds count."""
+
+
 class Discover(Section):
     """Finding the stages to watch: REST, HTTP and WebSocket APIs of each account and region."""
 
@@ -173,6 +235,7 @@ class Discover(Section):
     """`fetch` of the watches that discovery makes; a stage whose access lines have no status is read in full."""
     include: Selection = Field(default={}, validate_default=True)
     exclude: Selection = Field(default={}, validate_default=True)
+    linked_accounts: LinkedAccounts | None = None
     refresh_ms: Annotated[Duration, at_least("1m")] = Field(default="10m", validate_default=True, alias="refresh")
     """How often to look again; at most `initial_lookback`."""
 

@@ -6,6 +6,7 @@ Secrets are `SecretStr`: `repr()` and logs do not show them.
 
 from dataclasses import dataclass
 
+from exporter.arns import read_log_group_arn
 from exporter.config.sections import (
     AccessLog,
     Account,
@@ -27,7 +28,7 @@ class Watch:
 
     name: str
     account: str
-    """The name of one of `Config.accounts`."""
+    """The name of one of `Config.accounts`: the one that reads its log groups, its own or a monitoring account."""
     region: str
     api: Api
     access_log: AccessLog | None
@@ -36,12 +37,29 @@ class Watch:
     max_request_ms: int
     allowed_lateness_ms: int
     fetch: Fetch
+    owner: str | None = None
+    """Whose a log group is that is named without an account (`Account.owner`); None: as `account` is called."""
 
     @property
     def groups(self) -> tuple[LogGroup, ...]:
         """Its log groups in the order in which they are read: the access group first."""
-        logs = (self.access_log, self.execution_log)
-        return tuple(LogGroup(self.account, self.region, log.group) for log in logs if log is not None)
+        return tuple(group for group in (self.access_group, self.execution_group) if group is not None)
+
+    @property
+    def access_group(self) -> LogGroup | None:
+        """The group of its access lines."""
+        return None if self.access_log is None else self._group(self.access_log.group)
+
+    @property
+    def execution_group(self) -> LogGroup | None:
+        """The group of its execution lines."""
+        return None if self.execution_log is None else self._group(self.execution_log.group)
+
+    def _group(self, text: str) -> LogGroup:
+        arn = read_log_group_arn(text)
+        if arn is None:
+            return LogGroup(self.owner or self.account, self.region, text)
+        return LogGroup(arn.account_id or self.owner or self.account, arn.region, arn.name)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

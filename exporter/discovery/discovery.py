@@ -5,6 +5,7 @@ reads a log line, changes no watch by itself, and starts no thread that outlives
 """
 
 import threading
+from collections import Counter
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -18,6 +19,9 @@ from exporter.config.settings import Config, Watch
 from exporter.discovery.calls import MANAGEMENT_CALLS_PER_SECOND, Caller
 from exporter.discovery.findings import Finding, FindingKind, findings_of
 from exporter.discovery.forecast import PlaceForecast, Volume, forecast, stored_volume
+from exporter.discovery.linked import LinkedPlace, LinkedSurvey
+from exporter.discovery.linked_findings import linked_findings
+from exporter.discovery.linking import linked_stages, without_doubles
 from exporter.discovery.place import Place
 from exporter.discovery.stages import Survey
 from exporter.discovery.watching import StageLogs, configured_for, info_of, locate, watches_of
@@ -99,6 +103,25 @@ class Discovery:
             for account, management in _with_budgets(config, wait, ticks)
             for region in account.regions
         ]
+        self._discover = discover
+        linked = discover.linked_accounts
+        self._linked_places = [
+            LinkedPlace(
+                account,
+                region,
+                discover=discover,
+                linked=linked,
+                clients=_SessionClients(partial(open_session, account.name, region)),
+                caller=Caller(
+                    budget=logs_budget(account.name, region),
+                    on_call=partial(on_call, account.name, region),
+                    wait=wait,
+                ),
+            )
+            for account in config.accounts
+            if linked is not None and linked.through in (None, account.name)
+            for region in account.regions
+        ]
         self._unplaced = [account.name for account in config.accounts if not account.regions]
 
     def refresh(self) -> Discovered:
@@ -108,18 +131,24 @@ class Discovery:
         finding; only what nobody foresaw is raised.
         """
         with self._lock:
-            if not self._places:
-                surveys: list[Survey] = []
-            else:
-                with ThreadPoolExecutor(min(_MOST_PLACES_AT_ONCE, len(self._places)), "discovery") as pool:
+            surveys: list[Survey] = []
+            linked: list[LinkedSurvey] = []
+            if self._places:
+                most = min(_MOST_PLACES_AT_ONCE, len(self._places) + len(self._linked_places))
+                with ThreadPoolExecutor(most, "discovery") as pool:
+                    looking = pool.map(LinkedPlace.survey, self._linked_places)
                     surveys = list(pool.map(Place.survey, self._places))
+                    linked = list(looking)
             now_ms = int(self._clock() * 1000)
-            if not self._unplaced and not any(survey.problems for survey in surveys):
+            problems = [*(survey.problems for survey in surveys), *(survey.problems for survey in linked)]
+            if not self._unplaced and not any(problems):
                 self._succeeded_at_ms = now_ms
-            return self._judged(surveys, now_ms)
+            return self._judged(surveys, linked, now_ms)
 
-    def _judged(self, surveys: list[Survey], now_ms: int) -> Discovered:
+    def _judged(self, surveys: list[Survey], linked: list[LinkedSurvey], now_ms: int) -> Discovered:
         located = [locate(survey) for survey in surveys]
+        seen = self._linked_stages([item for items in located for item in items], linked)
+        located += seen
         by_hand = self._config.watches
         free: list[StageLogs] = []
         configured: dict[str, StageInfo] = {}
@@ -136,8 +165,17 @@ class Discovery:
             taken_names={watch.name for watch in by_hand},
         )
         findings = [
-            finding for survey, items in zip(surveys, located, strict=True) for finding in findings_of(survey, items)
+            finding
+            for survey, items in zip(surveys, located[: len(surveys)], strict=True)
+            for finding in findings_of(survey, items)
         ]
+        settings = self._discover.linked_accounts
+        if settings is not None:
+            findings += [
+                finding
+                for survey, items in zip(linked, seen, strict=True)
+                for finding in linked_findings(survey, items, settings)
+            ]
         findings += [_without_region(name) for name in self._unplaced]
         return Discovered(
             watches=watches,
@@ -146,13 +184,25 @@ class Discovery:
             findings=tuple(findings),
             forecast=forecast(
                 (*by_hand, *watches),
-                _volumes(surveys, now_ms),
+                _volumes(surveys, linked, now_ms),
                 budgets={account.name: account.calls_per_second for account in self._config.accounts},
                 poll_interval_ms=self._config.poll_interval_ms,
             ),
-            stage_counts={(survey.account, survey.region): len(survey.stages) for survey in surveys},
+            stage_counts=_counts(surveys, seen),
             succeeded_at_ms=self._succeeded_at_ms,
         )
+
+    def _linked_stages(self, direct: list[StageLogs], linked: list[LinkedSurvey]) -> list[list[StageLogs]]:
+        """The stages of each linked survey that nobody in front of it reads."""
+        found: list[list[StageLogs]] = []
+        settings = self._discover.linked_accounts
+        if settings is None:
+            return found
+        for survey in linked:
+            items = linked_stages(survey, self._discover, settings)
+            before = [*direct, *(item for items in found for item in items)]
+            found.append(without_doubles(before, items))
+        return found
 
 
 class _SessionClients:
@@ -195,9 +245,22 @@ def _with_budgets(
     return [(account, CallBudget(MANAGEMENT_CALLS_PER_SECOND, clock=ticks, wait=wait)) for account in config.accounts]
 
 
-def _volumes(surveys: list[Survey], now_ms: int) -> dict[LogGroup, Volume]:
-    return {
-        LogGroup(survey.account, survey.region, name): volume
+def _counts(surveys: list[Survey], seen: list[list[StageLogs]]) -> Mapping[tuple[str, str], int]:
+    counts = Counter({(survey.account, survey.region): len(survey.stages) for survey in surveys})
+    counts.update((item.account, item.api.region) for items in seen for item in items)
+    return counts
+
+
+def _volumes(surveys: list[Survey], linked: list[LinkedSurvey], now_ms: int) -> dict[LogGroup, Volume]:
+    theirs = {
+        LogGroup(account_id, survey.region, name): volume
+        for survey in linked
+        for account_id, groups in survey.groups.items()
+        for name, facts in groups.items()
+        if (volume := stored_volume(facts, now_ms=now_ms)) is not None
+    }
+    return theirs | {
+        LogGroup(survey.owner, survey.region, name): volume
         for survey in surveys
         for name, facts in survey.groups.items()
         if (volume := stored_volume(facts, now_ms=now_ms)) is not None

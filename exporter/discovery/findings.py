@@ -37,6 +37,8 @@ class FindingKind(StrEnum):
     GROUP_MISSING = "group_missing"
     DENIED = "denied"
     NOT_REFRESHED = "not_refreshed"
+    LINKED = "linked"
+    NOT_LINKED = "not_linked"
 
 
 SEVERITIES: Final[Mapping[FindingKind, Severity]] = {
@@ -54,6 +56,8 @@ SEVERITIES: Final[Mapping[FindingKind, Severity]] = {
     FindingKind.GROUP_MISSING: "info",
     FindingKind.DENIED: "error",
     FindingKind.NOT_REFRESHED: "warning",
+    FindingKind.LINKED: "info",
+    FindingKind.NOT_LINKED: "warning",
 }
 
 
@@ -85,18 +89,20 @@ class Finding:
 def findings_of(survey: Survey, found: Sequence[StageLogs]) -> Iterator[Finding]:
     """Everything there is to say about one account and region. `found`: its stages, as `watching.locate` gives them."""
     for problem in survey.problems:
-        kind, text = _of_problem(problem)
+        kind, text = of_problem(problem)
         yield Finding(kind=kind, account=survey.account, region=survey.region, api=None, text=text)
-    sharers = _sharers(found)
+    sharers = sharers_of(found)
     for item in found:
-        for kind, text in (*_of_stage(item), *_of_sharing(item, sharers)):
+        for kind, text in (*_of_stage(item), *of_sharing(item, sharers)):
             yield Finding(kind=kind, account=item.account, region=item.api.region, api=item.api, text=text)
 
 
-_Said = tuple[FindingKind, str]
+Said = tuple[FindingKind, str]
+"""A kind, and for people what is wrong and how to mend it."""
 
 
-def _of_problem(problem: Problem) -> _Said:
+def of_problem(problem: Problem) -> Said:
+    """A call that failed."""
     refusal = problem.refusal
     whose = "" if problem.api is None else f" for the API {problem.api}"
     permission = PERMISSIONS.get(refusal.operation)
@@ -107,20 +113,21 @@ def _of_problem(problem: Problem) -> _Said:
     return FindingKind.NOT_REFRESHED, f"{text}. What was known before stays in use; it is tried again"
 
 
-def _of_stage(item: StageLogs) -> Iterator[_Said]:
+def _of_stage(item: StageLogs) -> Iterator[Said]:
     stage = item.stage
     if stage.access_arn is None and not stage.logs_execution:
         text = "the stage logs nothing: none of its failures can be seen; set an access log with a format that has"
         yield FindingKind.NO_LOGS, f"{text} $context.requestId, $context.extendedRequestId and $context.status"
         return
-    yield from _of_access(item)
+    yield from of_access(item)
     yield from _of_execution(item)
     for group in item.missing:
         text = f"the log group {group} is not there (yet: API Gateway makes its own with the first line)"
         yield FindingKind.GROUP_MISSING, f"{text}; it is read as soon as it is"
 
 
-def _of_access(item: StageLogs) -> Iterator[_Said]:
+def of_access(item: StageLogs) -> Iterator[Said]:
+    """What a stage's access log lacks."""
     stage = item.stage
     if stage.access_arn is None:
         text = "the stage has no access log: its failures are counted from execution lines alone"
@@ -148,7 +155,7 @@ def _of_access(item: StageLogs) -> Iterator[_Said]:
         yield FindingKind.ACCESS_WITHOUT_STATUS, f"{text}; add $context.status"
 
 
-def _of_execution(item: StageLogs) -> Iterator[_Said]:
+def _of_execution(item: StageLogs) -> Iterator[Said]:
     stage = item.stage
     if stage.api_type == "HTTP":
         return
@@ -174,7 +181,8 @@ def _of_execution(item: StageLogs) -> Iterator[_Said]:
         yield FindingKind.DATA_TRACE, f"{text}: {advice}; turn it off"
 
 
-def _sharers(found: Sequence[StageLogs]) -> Mapping[LogGroup, Sequence[StageLogs]]:
+def sharers_of(found: Sequence[StageLogs]) -> Mapping[LogGroup, Sequence[StageLogs]]:
+    """The stages that log to each group."""
     sharers: defaultdict[LogGroup, list[StageLogs]] = defaultdict(list)
     for item in found:
         for group in item.groups:
@@ -182,7 +190,8 @@ def _sharers(found: Sequence[StageLogs]) -> Mapping[LogGroup, Sequence[StageLogs
     return sharers
 
 
-def _of_sharing(item: StageLogs, sharers: Mapping[LogGroup, Sequence[StageLogs]]) -> Iterator[_Said]:
+def of_sharing(item: StageLogs, sharers: Mapping[LogGroup, Sequence[StageLogs]]) -> Iterator[Said]:
+    """What comes of sharing a group. `sharers`: as `sharers_of` gives them."""
     if item.access is not None and item.mixed:
         text = f"the log group {item.access.name} takes access and execution lines; only the access lines are read"
         yield FindingKind.SHARED_GROUP, f"{text}; deliver the execution lines to a group of their own"

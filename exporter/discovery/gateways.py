@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 _REST_PAGE = 500
 _HTTP_PAGE = "100"
 _WHOLE_STAGE = "*/*"
+_LEVELS = frozenset({"OFF", "ERROR", "INFO"})
 
 
 class FoundApi(NamedTuple):
@@ -236,7 +237,7 @@ def _http_stage(api: FoundApi, stage: "HttpStageTypeDef") -> Stage:
 
 
 def _level(text: str | None, otherwise: Level) -> Level:
-    return Level.__members__.get(text or "", otherwise)
+    return Level(text) if text in _LEVELS else otherwise
 
 
 def _method(key: str) -> str:

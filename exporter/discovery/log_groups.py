@@ -51,7 +51,7 @@ class LogGroups:
             for name in wanted:
                 if name > listed_to:
                     self._list(name, [name], met)
-        facts = {name: _facts(met[name]) if name in met else None for name in names}
+        facts = {name: group_facts(met[name]) if name in met else None for name in names}
         return facts, next((group["arn"] for group in met.values() if "arn" in group), None)
 
     def deliveries(self) -> Mapping[StageKey, Delivery]:
@@ -135,7 +135,8 @@ def _prefix(name: str) -> str:
     return known or name[: max(name.rfind("/"), name.rfind("_")) + 1]
 
 
-def _facts(group: "LogGroupTypeDef") -> GroupFacts:
+def group_facts(group: "LogGroupTypeDef") -> GroupFacts:
+    """What CloudWatch Logs says of a group."""
     return GroupFacts(
         created_at_ms=group.get("creationTime"),
         retention_days=group.get("retentionInDays"),

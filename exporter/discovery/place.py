@@ -8,7 +8,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import TYPE_CHECKING, Protocol, TypeVar
 
-from exporter.config.scalars import account_id_of
+from exporter.arns import account_of_arn
 from exporter.config.sections import Account, Discover
 from exporter.discovery.calls import Caller, CallFailed
 from exporter.discovery.gateways import FoundApi, Gateway, HttpGateway, RestGateway
@@ -22,7 +22,6 @@ from exporter.discovery.stages import (
     Stage,
     StageKey,
     Survey,
-    account_of_arn,
     execution_group_names,
 )
 from exporter.model import UNKNOWN
@@ -81,7 +80,7 @@ class Place:
         self._log_groups = LogGroups(clients.logs, logs)
         self._groups: dict[str, GroupFacts | None] = {}
         self._deliveries: dict[StageKey, Delivery] = {}
-        self._account_id = (account.role_arn and account_id_of(account.role_arn)) or UNKNOWN
+        self._account_id = account.known_id or UNKNOWN
         self._problems: list[Problem] = []
 
     def survey(self) -> Survey:
@@ -98,6 +97,7 @@ class Place:
                 self._clients.forget()
         return Survey(
             account=self._account.name,
+            owner=self._account.owner,
             account_id=self._account_id,
             region=self._region,
             stages=self._stages(),

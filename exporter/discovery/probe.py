@@ -97,13 +97,13 @@ def probe(config: Config, discovered: Discovered | None, *, source: Callable[[st
     probes = []
     for watch in watches:
         access = execution = None
-        if watch.access_log is not None:
-            group = LogGroup(watch.account, watch.region, watch.access_log.group)
+        group = watch.access_group
+        if group is not None and watch.access_log is not None:
             if group not in samples:
                 samples[group] = _access(group, watch.access_log.format, source(watch.account, watch.region))
             access = samples[group]
-        if watch.execution_log is not None:
-            group = LogGroup(watch.account, watch.region, watch.execution_log.group)
+        group = watch.execution_group
+        if group is not None:
             if group not in samples:
                 samples[group] = _execution(group, source(watch.account, watch.region))
             execution = samples[group]

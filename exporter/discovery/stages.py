@@ -4,19 +4,14 @@ The facts as API Gateway and CloudWatch Logs tell them, made by `place.py`, judg
 Nothing here calls anybody, and nothing here decides what is to be read.
 """
 
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import NamedTuple
 
+from exporter.arns import read_log_group_arn
 from exporter.model import Api
 from exporter.sources.refusals import Refusal
-
-_LOGS_ARN = re.compile(
-    r"arn:[\w-]+:logs:(?P<region>[a-z0-9-]*):(?P<account>\d{12})?:log-group:(?P<group>[^:*]+)(?::\*)?"
-)
-_ACCOUNT_OF_ARN = re.compile(r"arn:[\w-]+:[a-z0-9-]+:[a-z0-9-]*:(\d{12}):")
 
 ApiId = str
 StageKey = tuple[ApiId, str]
@@ -29,6 +24,8 @@ class Level(StrEnum):
     OFF = "OFF"
     ERROR = "ERROR"
     INFO = "INFO"
+    UNKNOWN = "unknown"
+    """Nobody tells: the account cannot be asked."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -111,6 +108,8 @@ class Survey:
 
     account: str
     """The account's name in the configuration."""
+    owner: str
+    """Whose its log groups are: `LogGroup.account` of them."""
     account_id: str
     """Its 12 digits, or `unknown`."""
     region: str
@@ -134,14 +133,8 @@ class Survey:
 
 def group_of_arn(arn: str) -> str | None:
     """The name of the log group that an ARN names; None for what is no log group."""
-    match = _LOGS_ARN.fullmatch(arn)
-    return match["group"] if match else None
-
-
-def account_of_arn(arn: str) -> str | None:
-    """The 12 digits of the account in an ARN."""
-    match = _ACCOUNT_OF_ARN.match(arn)
-    return match[1] if match else None
+    read = read_log_group_arn(arn)
+    return None if read is None else read.name
 
 
 def execution_group_names(stage: Stage) -> tuple[str, ...]:

@@ -11,6 +11,7 @@ from typing import Final
 
 from exporter.access_filter import failed_access_patterns
 from exporter.access_log import AccessFormatError, access_parser
+from exporter.arns import LogGroupArn
 from exporter.config.resolving import DEFAULT_LATENESS_MS, LEAST_LATENESS_MS
 from exporter.config.sections import AccessLog, ExecutionLog, Fetch
 from exporter.config.settings import Watch
@@ -20,7 +21,8 @@ from exporter.model import UNKNOWN, Api, LogGroup
 
 LEAST_MAX_REQUEST_MS: Final = 30_000
 """The default integration timeout of 29 s, and a second for the gateway itself."""
-_GATEWAY_MS: Final = 1_000
+GATEWAY_MS: Final = 1_000
+"""What the gateway itself takes beyond an integration's timeout."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -29,6 +31,9 @@ class StageLogs:
 
     stage: Stage
     account: str
+    """The account that reads it, by its name in the configuration."""
+    owner: str
+    """Whose log groups are: `LogGroup.account`."""
     api: Api
     access: LogGroup | None
     execution: LogGroup | None
@@ -42,6 +47,10 @@ class StageLogs:
     """How its access lines are to be read: the stage's own format, `auto` where that cannot be."""
     format_refused: str | None = None
     """Why its own format cannot be read."""
+    linked: bool = False
+    """Whether it is seen through a monitoring account only: API Gateway could not be asked about it."""
+    unread: tuple[str, ...] = ()
+    """Groups that may be its access log, too, and are not read."""
 
     @property
     def groups(self) -> tuple[LogGroup, ...]:
@@ -76,8 +85,9 @@ def _locate(stage: Stage, survey: Survey) -> StageLogs:
         stage=stage,
         account=survey.account,
         api=survey.api_of(stage),
-        access=None if access is None else LogGroup(survey.account, survey.region, access),
-        execution=None if execution is None else LogGroup(survey.account, survey.region, execution),
+        owner=survey.owner,
+        access=None if access is None else LogGroup(survey.owner, survey.region, access),
+        execution=None if execution is None else LogGroup(survey.owner, survey.region, execution),
         missing=tuple(missing),
         elsewhere=() if delivery.groups else delivery.elsewhere,
         mixed=mixed,
@@ -124,14 +134,16 @@ def configured_for(found: StageLogs, configured: Sequence[Watch]) -> Watch | Non
 
 
 def _is_same_stage(watch: Watch, found: StageLogs) -> bool:
-    if (watch.account, watch.region) != (found.account, found.api.region):
+    # A watch may name a group by its ARN where the configuration does not tell the account's id, and the other way.
+    owners = {found.owner, found.api.account_id}
+    if watch.region != found.api.region or not any(group.account in owners for group in watch.groups):
         return False
     if watch.api.id not in (UNKNOWN, found.api.id) or watch.api.stage not in (UNKNOWN, found.api.stage):
         # It says that it is for another stage, which may log into the same group.
         return False
     if watch.api.id == found.api.id and watch.api.stage == found.api.stage:
         return True
-    return bool(set(watch.groups) & set(found.groups))
+    return bool({group.name for group in watch.groups} & {group.name for group in found.groups})
 
 
 def watches_of(
@@ -164,18 +176,18 @@ def _choices(item: StageLogs) -> Iterator[str]:
     name = f"{item.api.name}-{item.api.stage}"
     yield name
     yield f"{name}-{item.api.id}"
-    yield f"{name}-{item.api.id}-{item.account}-{item.api.region}"
+    yield f"{name}-{item.api.id}-{item.owner if item.linked else item.account}-{item.api.region}"
 
 
 def _watch(item: StageLogs, name: str, allowed_lateness_ms: int | None, fetch: Fetch) -> Watch:
-    max_request_ms = max(LEAST_MAX_REQUEST_MS, (item.stage.largest_timeout_ms or 0) + _GATEWAY_MS)
+    max_request_ms = max(LEAST_MAX_REQUEST_MS, (item.stage.largest_timeout_ms or 0) + GATEWAY_MS)
     return Watch(
         name=name,
         account=item.account,
         region=item.api.region,
         api=item.api,
-        access_log=None if item.access is None else AccessLog(group=item.access.name, format=item.format),
-        execution_log=None if item.execution is None else ExecutionLog(group=item.execution.name),
+        access_log=None if item.access is None else AccessLog(group=_address(item, item.access), format=item.format),
+        execution_log=None if item.execution is None else ExecutionLog(group=_address(item, item.execution)),
         max_request_ms=max_request_ms,
         allowed_lateness_ms=(
             max_request_ms + DEFAULT_LATENESS_MS
@@ -183,7 +195,13 @@ def _watch(item: StageLogs, name: str, allowed_lateness_ms: int | None, fetch: F
             else max(allowed_lateness_ms, max_request_ms + LEAST_LATENESS_MS)
         ),
         fetch=fetch if item.access is None or failed_access_patterns(item.format) else "all",
+        owner=None if item.linked or item.owner == item.account else item.owner,
     )
+
+
+def _address(item: StageLogs, group: LogGroup) -> str:
+    """How a watch names a group: in its own account by name, through another one by ARN."""
+    return str(LogGroupArn(group.region, group.account, group.name)) if item.linked else group.name
 
 
 def info_of(item: StageLogs) -> StageInfo:
@@ -195,6 +213,6 @@ def info_of(item: StageLogs) -> StageInfo:
         deployment_id=stage.deployment_ids[0] if stage.deployment_ids else UNKNOWN,
         access_log_group=UNKNOWN if item.access is None else item.access.name,
         execution_log_group=UNKNOWN if item.execution is None else item.execution.name,
-        execution_log_level=next(level for level in ("INFO", "ERROR", "OFF") if level in levels),
+        execution_log_level=next(level for level in ("INFO", "ERROR", UNKNOWN, "OFF") if level in levels),
         data_trace=bool(stage.traced),
     )

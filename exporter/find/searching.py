@@ -61,14 +61,14 @@ class Search:
         self,
         specs: Sequence[WatchSpec],
         *,
-        source_of: Callable[[LogGroup], Source],
+        source_of: Callable[[WatchSpec], Source],
         rules: RuleSet,
         query: Query,
         told: Callable[[Window], None] = lambda _: None,
     ) -> None:
         """`told` hears which stretch of time is searched next."""
         self._problems: dict[LogGroup, str] = {}
-        self._desks = [Desk(spec, source_of(spec.groups[0].group), self._problems) for spec in specs]
+        self._desks = [Desk(spec, source_of(spec), self._problems) for spec in specs]
         self._judges = [_Judge(spec, rules) for spec in specs]
         self._groups = tuple(dict.fromkeys(item.group for spec in specs for item in spec.groups))
         self._max_request_ms = max((spec.max_request_ms for spec in specs), default=0)

@@ -44,6 +44,10 @@ class Ledger(Protocol):
         """What is kept of `group`."""
         ...
 
+    def rename(self, old: LogGroup, new: LogGroup) -> None:
+        """Keep what is kept of `old` as that of `new` from now on, unless something is kept of `new` already."""
+        ...
+
     def series(self) -> Iterable[SeriesState]:
         """Every counter series."""
         ...

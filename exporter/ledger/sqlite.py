@@ -122,6 +122,19 @@ class SqliteLedger:
                 tombstones=marks,
             )
 
+    def rename(self, old: LogGroup, new: LogGroup) -> None:
+        """See `Ledger`."""
+        found = "SELECT id FROM groups WHERE account = ? AND region = ? AND name = ?"
+        with self._lock, self._explained():
+            if self._db.execute(found, old).fetchone() is None or self._db.execute(found, new).fetchone() is not None:
+                return
+        with self._transaction():
+            self._db.execute(
+                "UPDATE groups SET account = ?, region = ?, name = ? WHERE account = ? AND region = ? AND name = ?",
+                (*new, *old),
+            )
+            self._group_ids.pop(old, None)
+
     def series(self) -> Iterable[SeriesState]:
         """See `Ledger`."""
         with self._lock, self._explained():

@@ -8,11 +8,12 @@ de-duplicates what AWS gives, and never asks AWS past the budget.
 import random
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from botocore.exceptions import BotoCoreError, ClientError
 
+from exporter.arns import LogGroupArn, is_account_id
 from exporter.model import LogGroup, Page, Window
 from exporter.sources import GroupUnreadable, ListingBroken, PatternRefused, SourceError, Unavailable
 from exporter.sources.budget import CallBudget
@@ -48,9 +49,10 @@ class CloudWatchSource:
     """One account and region; any number of threads may list at once, sharing the budget and the connections.
 
     `connect` makes a client (`sessions.logs_client`); it is called when first needed, and again when credentials
-    failed. `wait(seconds)` pauses the calling thread and says True as soon as the program stops
-    (`threading.Event.wait`). `clock` gives seconds since the epoch and is read once: from then on time passes by
-    `ticks`, which never steps, and by the service's own clock.
+    failed. `own`: what the account is called, by its name and, where known, its 12 digits; a group of another account
+    is asked for by its ARN, as a monitoring account has to. `wait(seconds)` pauses the calling thread and says True as
+    soon as the program stops (`threading.Event.wait`). `clock` gives seconds since the epoch and is read once: from
+    then on time passes by `ticks`, which never steps, and by the service's own clock.
     """
 
     def __init__(
@@ -63,7 +65,9 @@ class CloudWatchSource:
         clock: Callable[[], float] = time.time,
         ticks: Callable[[], float] = time.monotonic,
         jitter: random.Random | None = None,
+        own: Collection[str] = (),
     ) -> None:
+        self._own = frozenset(own)
         self._connection = _Connection(connect, ticks)
         self._budget = budget
         self._on_call = on_call
@@ -76,7 +80,7 @@ class CloudWatchSource:
         """See `Source.pages`. A page given twice by AWS is given twice here."""
         if window.start_ms >= window.end_ms:
             return
-        request = _listing_request(group, window, pattern)
+        request = _listing_request(group, window, pattern, is_own=group.account in self._own)
         tokens: set[str] = set()
         latest_ms, fruitless = window.start_ms - 1, 0
         patience = FRUITLESS_PAGES if pattern is None else FRUITLESS_FILTERED_PAGES
@@ -191,7 +195,9 @@ class _Connection:
                 self._client = None
 
 
-def _listing_request(group: LogGroup, window: Window, pattern: str | None) -> "FilterLogEventsRequestTypeDef":
+def _listing_request(
+    group: LogGroup, window: Window, pattern: str | None, *, is_own: bool
+) -> "FilterLogEventsRequestTypeDef":
     request: FilterLogEventsRequestTypeDef = {
         "startTime": window.start_ms,
         "endTime": window.end_ms,
@@ -199,11 +205,11 @@ def _listing_request(group: LogGroup, window: Window, pattern: str | None) -> "F
         # AWS always interleaves the streams by now; what stands in for it may not.
         "interleaved": True,
     }
-    if group.name.startswith("arn:"):
-        # A group of another account, read through a monitoring account: AWS wants the ARN without its `:*`.
-        request["logGroupIdentifier"] = group.name.removesuffix(":*")
-    else:
+    if is_own or not is_account_id(group.account):
         request["logGroupName"] = group.name
+    else:
+        # By its name AWS would look for it in the account that asks.
+        request["logGroupIdentifier"] = str(LogGroupArn(group.region, group.account, group.name))
     if pattern is not None:
         request["filterPattern"] = pattern
     return request

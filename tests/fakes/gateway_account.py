@@ -23,8 +23,8 @@ _MODELS = create_loader()
 """Shared: reading a service's model is what makes the first client slow."""
 
 
-def group_arn(name: str, region: str = "eu-west-1") -> str:
-    return f"arn:aws:logs:{region}:{ACCOUNT_ID}:log-group:{name}"
+def group_arn(name: str, region: str = "eu-west-1", account_id: str = ACCOUNT_ID) -> str:
+    return f"arn:aws:logs:{region}:{account_id}:log-group:{name}"
 
 
 @dataclass
@@ -44,6 +44,8 @@ class FakeAccount:
     def __init__(self) -> None:
         self.apis: dict[str, FakeApi] = {}
         self.groups: dict[str, dict[str, Any]] = {}
+        self.linked: dict[str, dict[str, dict[str, Any]]] = {}
+        """The log groups of the accounts that are linked to this one (a monitoring account then), by account id."""
         self.delivery_sources: list[dict[str, Any]] = []
         self.deliveries: list[dict[str, Any]] = []
         self.delivery_destinations: list[dict[str, Any]] = []
@@ -106,9 +108,12 @@ class FakeAccount:
         return api
 
     def group(self, name: str, *, stored_bytes: int = 0, created_at_ms: int = 0, retention_days: int = 0) -> None:
-        facts = {"logGroupName": name, "arn": f"{group_arn(name)}:*", "storedBytes": stored_bytes}
-        facts["creationTime"] = created_at_ms
-        self.groups[name] = facts | ({"retentionInDays": retention_days} if retention_days else {})
+        self.groups[name] = _group(name, ACCOUNT_ID, stored_bytes, created_at_ms, retention_days)
+
+    def linked_group(self, account_id: str, name: str, *, stored_bytes: int = 0, created_at_ms: int = 0) -> None:
+        """A log group of a linked account; the account is linked with it."""
+        facts = _group(name, account_id, stored_bytes, created_at_ms, 0)
+        self.linked.setdefault(account_id, {})[name] = facts
 
     def deliver(
         self, api: FakeApi, stage: str, target: str, kind: str = "CWL", log_type: str = "EXECUTION_LOGS"
@@ -181,7 +186,10 @@ class FakeAccount:
                 return refusal[0], {"message": ""}, refusal[1]
             if api_id and api_id not in self.apis:
                 return 404, {"message": "Invalid API identifier specified"}, "NotFoundException"
-            return 200, answer(), ""
+            try:
+                return 200, answer(), ""
+            except _Refused as refused:
+                return 400, {"message": ""}, str(refused)
 
     def _gateway(self, operation: str, api_id: str, query: dict[str, str]) -> dict[str, Any]:
         rest = operation in {"GetRestApis", "GetResources"}
@@ -209,7 +217,8 @@ class FakeAccount:
         match operation:
             case "DescribeLogGroups":
                 prefix = asked.get("logGroupNamePrefix", "")
-                items = [facts for name, facts in sorted(self.groups.items()) if name.startswith(prefix)]
+                known = [item for groups in self._groups_seen(asked) for item in groups.items()]
+                items = [facts for name, facts in sorted(known, key=lambda item: item[0]) if name.startswith(prefix)]
                 key = "logGroups"
             case "DescribeDeliverySources":
                 items, key = self.delivery_sources, "deliverySources"
@@ -222,9 +231,33 @@ class FakeAccount:
         page, token = self._page(items, asked.get("nextToken"), most=asked["limit"])
         return {key: page} | ({"nextToken": token} if token else {})
 
+    def _groups_seen(self, asked: dict[str, Any]) -> list[dict[str, dict[str, Any]]]:
+        """Those of the account itself unless linked accounts are asked for; without their ids: of all accounts."""
+        ids = asked.get("accountIdentifiers")
+        if not asked.get("includeLinkedAccounts"):
+            if ids:
+                raise _Refused("InvalidParameterException")
+            return [self.groups]
+        if not ids:
+            return [self.groups, *self.linked.values()]
+        if len(ids) > 20 or any(account != ACCOUNT_ID and account not in self.linked for account in ids):
+            raise _Refused("InvalidParameterException")
+        return [self.groups if account == ACCOUNT_ID else self.linked[account] for account in ids]
+
     def _page(self, items: list[Any], token: str | None, most: int = 500) -> tuple[list[Any], str | None]:
         start, size = int(token or 0), min(self.page_size, most)
         return items[start : start + size], str(start + size) if start + size < len(items) else None
+
+
+class _Refused(Exception):
+    """What AWS answers with an error; its code."""
+
+
+def _group(name: str, account_id: str, stored_bytes: int, created_at_ms: int, retention_days: int) -> dict[str, Any]:
+    arn = group_arn(name, account_id=account_id)
+    facts: dict[str, Any] = {"logGroupName": name, "arn": f"{arn}:*", "logGroupArn": arn}
+    facts |= {"storedBytes": stored_bytes, "creationTime": created_at_ms}
+    return facts | ({"retentionInDays": retention_days} if retention_days else {})
 
 
 class _Raw(io.BytesIO):

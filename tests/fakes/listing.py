@@ -20,6 +20,8 @@ PAGE_BYTES = 1_048_576
 PAGE_EVENTS = 10_000
 TOKEN_LIFE_MS = 24 * 3_600_000
 _KEY = b"the fake's own"
+ACCOUNT_ID = "123456789012"
+REGION = "eu-west-1"
 
 Parameters = Mapping[str, Any]
 
@@ -73,6 +75,8 @@ class Reader:
         """Whether an event at `endTime` itself is given: AWS's text says yes, users saw no."""
         self.visibility_delay_ms = 0
         """How long after its ingestion an event shows up."""
+        self.linked: set[str] = set()
+        """The accounts that are linked to this one. Their groups are in the world by ARN."""
         self.scan_events: int | None = None
         """How many events one call looks at, so that a filtered listing has empty and partial pages by itself."""
         self._patterns: dict[str | None, Predicate] = {}
@@ -206,12 +210,15 @@ class Reader:
             raise Refused("InvalidParameterException", "logGroupNamePrefix and logGroupNamePattern exclude each other")
         prefix, part = asked.get("logGroupNamePrefix", ""), asked.get("logGroupNamePattern", "")
         after = asked.get("nextToken", "")
-        names = sorted(n for n in self.world.groups if n.startswith(prefix) and part in n and n > after)
+        named = sorted(
+            (arn.partition(":log-group:")[2], arn)
+            for arn in (_arn(key) for key in self.world.groups if self._is_seen(key, asked))
+        )
+        names = [(n, arn) for n, arn in named if n.startswith(prefix) and part in n and f"{n} {arn}" > after]
         page = names[: asked.get("limit", 50)]
         groups = []
-        for name in page:
-            group = self.world.groups[name]
-            arn = f"arn:aws:logs:us-east-1:123456789012:log-group:{name}"
+        for name, arn in page:
+            group = self.world.groups[name if f":{ACCOUNT_ID}:" in arn else arn]
             described = {
                 "logGroupName": name,
                 "arn": f"{arn}:*",
@@ -224,7 +231,7 @@ class Reader:
             groups.append(described)
         answer: dict[str, object] = {"logGroups": groups}
         if len(names) > len(page):
-            answer["nextToken"] = page[-1]
+            answer["nextToken"] = " ".join(page[-1])
         return msgspec.json.encode(answer)
 
     def test_metric_filter(self, asked: Parameters, faults: Faults, fault: Fault) -> bytes:
@@ -239,6 +246,16 @@ class Reader:
         ]
         return msgspec.json.encode({"matches": found})
 
+    def _is_seen(self, key: str, asked: Parameters) -> bool:
+        """Whether a group is listed: the account's own, and of linked accounts those that are asked for."""
+        ids = asked.get("accountIdentifiers") or []
+        if not asked.get("includeLinkedAccounts"):
+            return not key.startswith("arn:")
+        if any(account != ACCOUNT_ID and account not in self.linked for account in ids):
+            raise Refused("InvalidParameterException", "an account is not linked")
+        account = _arn(key).split(":")[4]
+        return account in (ids or {ACCOUNT_ID, *self.linked})
+
     def describe_log_streams(self, asked: Parameters, faults: Faults, fault: Fault) -> bytes:
         prefix = asked.get("logStreamNamePrefix", "")
         names = sorted({event.stream for event in self._group(asked).events})
@@ -252,17 +269,25 @@ class Reader:
             raise Refused("InvalidParameterException", "logGroupName must not be an ARN")
         if name.endswith(":*"):
             raise Refused("InvalidParameterException", "the ARN must not end in :*")
+        if name.startswith("arn:") and name.split(":")[4] not in self.linked:
+            raise Refused("ResourceNotFoundException", "The specified log group does not exist.")
         if name not in self.world.groups:
             raise Refused("ResourceNotFoundException", "The specified log group does not exist.")
         return self.world.groups[name]
 
 
 def group_name(asked: Parameters) -> str:
-    """The group a call is about, by name; empty where it is about none."""
+    """The group a call is about: by name, by ARN where it is another account's; empty where it is about none."""
     if "logGroupName" in asked:
         return asked["logGroupName"]
     identifier = asked.get("logGroupIdentifier", "")
-    return identifier.split(":log-group:", 1)[1] if ":log-group:" in identifier else identifier
+    own = f":{ACCOUNT_ID}:log-group:"
+    return identifier.split(own, 1)[1] if own in identifier else identifier
+
+
+def _arn(key: str) -> str:
+    """The ARN of a group by its key in the world."""
+    return key if key.startswith("arn:") else f"arn:aws:logs:{REGION}:{ACCOUNT_ID}:log-group:{key}"
 
 
 def _digest(asked: Parameters) -> str:

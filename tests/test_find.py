@@ -480,6 +480,14 @@ def test_what_cannot_be_asked_is_refused_in_words(arguments, said, aws):
     assert not aws.calls
 
 
+@pytest.mark.parametrize("arguments", [["--api", "orders"], ["--stage", "prod"], []], ids=["API", "stage", "time"])
+def test_without_a_question_it_lists_what_failed(arguments, world, aws):
+    pictures = found(*arguments, "--limit", "500")
+    assert {picture["request_id"] for picture in pictures} == {
+        request.request_id for request in world.requests if request.status >= 400
+    }
+
+
 @pytest.mark.parametrize("since", ["yesterday", "2x", "2026-13-01"])
 def test_a_time_that_is_none_is_refused(since, aws):
     result = CliRunner().invoke(main, ["find", "--status", "504", "--since", since])

@@ -3,6 +3,7 @@
 import sys
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
 
 import click
@@ -97,7 +98,10 @@ def find(
         stage=stage,
     )
     if not (query.ids or query.statuses or query.message or query.cause):
-        fail("nothing to look for; give --request-id, --extended-request-id, --headers, --status, --message or --cause")
+        if not (api or stage or since or until):
+            asked = "--request-id, --extended-request-id, --headers, --status, --message or --cause"
+            fail(f"nothing to look for; give {asked}, or --since, --api or --stage for all that failed")
+        query = replace(query, statuses=parse_statuses("4xx") | parse_statuses("5xx"))
     if message is not None and not query.words:
         fail("--message: give at least one whole word, without quotes")
     config = load(config_file)

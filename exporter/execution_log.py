@@ -82,7 +82,7 @@ def _is_pass(text: str) -> bool:
 
 
 # A masked key shows six characters that a caller chose: too few to forge what follows.
-_PASS = re.compile(r"API Key (?:\*{1,128}+[^\s*]{0,8})?\s?authorized(?: because |\s|$)")
+_PASS = re.compile(r"API Key (?:\*{1,128}+[^\s*]{0,8})?\s?authorized")
 
 
 def completed_status(text: str) -> int | None:

@@ -332,6 +332,7 @@ def test_what_only_failures_print_is_not_routine(line: Line) -> None:
 @given(st.sampled_from([line.text for line in (*GOOD, *BAD)]), st.integers(0, 40), st.text(max_size=20))
 @example("API Key ", 8, "not authorized because method 'GET /' authorized because ")
 @example("API Key ", 8, "***a not authorized because ")
+@example("API Key  authorized because ", 19, "0")
 def test_no_reason_is_routine(text: str, length: int, tail: str) -> None:
     text = text[:length] + tail
     if is_routine(text):

@@ -32,6 +32,8 @@ class Scout:
         self._discovery: Discovery | None = None
         self._thread: threading.Thread | None = None
         self._found: Discovered | None = None
+        self._doubted: Discovery | None = None
+        """The discovery whose first look was set aside."""
 
     @property
     def found(self) -> Discovered | None:
@@ -88,8 +90,10 @@ class Scout:
         with self._lock:
             if discovery is not self._discovery or self._stop.is_set():
                 return  # the configuration has changed meanwhile
-            if found.succeeded_at_ms is None and self._found is not None:
-                # A new discovery knows nothing yet of what its first look could not reach.
+            if found.succeeded_at_ms is None and self._found is not None and self._doubted is not discovery:
+                # A new discovery knows nothing yet of what its first look could not reach. What the second cannot
+                # reach either may be denied for good: it must not keep a new configuration from being in force.
+                self._doubted = discovery
                 found = self._found
             self._found = found
         self._on_found(found)

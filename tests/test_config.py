@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 import yaml
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
@@ -199,6 +199,7 @@ def test_what_is_not_yaml_is_one_mistake_with_a_line(text):
     assert re.match(r"\d+: ", found[0])
 
 
+@settings(deadline=None)
 @given(
     st.recursive(
         st.sampled_from(
@@ -220,6 +221,7 @@ def test_whatever_stands_in_the_file_loading_ends_in_a_config_or_in_its_mistakes
     assert error is None or all(mistake.text and mistake.line >= 1 for mistake in error.mistakes)
 
 
+@settings(deadline=None)
 @given(
     st.dictionaries(
         st.sampled_from(

@@ -36,9 +36,9 @@ def failed_access_patterns(spec: str) -> tuple[str, ...]:
     """
     others = (*_RESPONSE_TYPES, *GATEWAY_ERROR_WORDS)
     anywhere = regex(*_ANYWHERE, *others)
-    if "$context" not in spec:
-        return (anywhere,)
     pieces = pieces_of(spec.strip())
+    if not any(isinstance(piece, Variable) for piece in pieces):
+        return (anywhere,)  # a format's name
     status = _surroundings("status", pieces)
     if status is None:
         return ()

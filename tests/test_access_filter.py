@@ -126,6 +126,12 @@ def test_where_the_format_is_not_known_any_number_like_a_failing_status_selects(
     )
 
 
+def test_variables_in_braces_are_variables():
+    own, _ = failed_access_patterns("${context.requestId} status=${context.status};")
+    assert compile_pattern(own)(f"{VALUES['requestId']} status=504;")
+    assert not compile_pattern(own)(f"{VALUES['requestId']} status=204; 504;")
+
+
 def test_a_format_without_a_status_has_no_pattern():
     assert failed_access_patterns("$context.requestId $context.responseLatency") == ()
 

@@ -15,7 +15,7 @@ from pathlib import Path
 ROOT = Path(__file__).parent.parent
 NEEDED = ("exporter", "tests", "config", "pyproject.toml")
 SUITES = (
-    ("tests/test_protocol.py", "tests/test_scenarios.py", "tests/test_ledger.py"),
+    ("tests/test_protocol.py", "tests/test_scenarios.py", "tests/test_ledger.py", "tests/test_fetching.py"),
     tuple(f"tests/test_{unit}.py" for unit in ("windows", "tally", "tombstones", "settle", "pipeline")),
 )
 """Run one after the other, each to its first failure: worlds with a known truth; the units themselves."""
@@ -127,6 +127,22 @@ MUTATIONS = (
     Mutation(
         name="what the listing that opened a request passed over is not listed again",
         edits=(("pipeline.py", "if memory.correlator.overlooked(horizon):", "if False:"),),
+    ),
+    Mutation(
+        name="fetching failures, a request is settled without being asked for a last time",
+        edits=(("fetching.py", " or settle_reason(unit, horizon) is not None", ""),),
+    ),
+    Mutation(
+        name="fetching failures, a request counts as covered by a listing that did not ask for it",
+        edits=(("settle.py", "if self.asked is not None:", "if False:"),),
+    ),
+    Mutation(
+        name="fetching failures, a pattern is never compared with what is there",
+        edits=(("filtering.py", "self._compare(source, item.group, page.events)", "pass"),),
+    ),
+    Mutation(
+        name="fetching failures, execution lines of unknown access lines are counted on their own",
+        edits=(("identity.py", "        if self._by_access_alone:\n            return False\n", ""),),
     ),
 )
 

@@ -83,11 +83,11 @@ MUTATIONS = (
         edits=(
             (
                 "ledger/sqlite.py",
-                '            self._db.executemany(\n                "INSERT INTO outbox (created',
-                """            self._db.execute("COMMIT")
-            self._db.execute("BEGIN IMMEDIATE")
-            self._db.executemany(
-                "INSERT INTO outbox (created""",
+                '        self._db.executemany(\n            "INSERT INTO outbox (created',
+                """        self._db.execute("COMMIT")
+        self._db.execute("BEGIN IMMEDIATE")
+        self._db.executemany(
+            "INSERT INTO outbox (created""",
             ),
         ),
     ),

@@ -2,6 +2,7 @@
 
 import json
 import re
+import shutil
 import sys
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
@@ -12,7 +13,7 @@ import boto3
 import pytest
 from click.testing import CliRunner
 
-from benchmarks import collector, daemon, fetching, idle, otelcol, pages, prepared, results, scale, scrape, storm
+from benchmarks import collector, commits, daemon, fetching, idle, otelcol, pages, prepared, results, scale, scrape, storm
 from benchmarks.__main__ import PARTS
 from benchmarks.__main__ import main as run_parts
 from benchmarks.processes import serving
@@ -27,7 +28,7 @@ def by_name(figures: Iterable[Figure]) -> dict[str, Figure]:
 
 
 def test_every_part_is_run_by_make_bench():
-    assert set(PARTS) == {"pages", "daemon", "fetching", "scrape", "storm", "idle", "scale", "collector"}
+    assert set(PARTS) == {"pages", "commits", "daemon", "fetching", "scrape", "storm", "idle", "scale", "collector"}
 
 
 # ------------------------------------------------------------------------------------------------------ what is served
@@ -205,6 +206,18 @@ def test_pages_measures_every_case():
     assert len({figure.case for figure in figures}) == 8
     assert all(figure.value > 0 for figure in figures)
     assert all(figure.ratio > 1 for figure in figures if figure.ratio is not None), "a poll decodes, too"
+
+
+@pytest.mark.process
+def test_commits_are_measured_on_a_slow_disk_too():
+    figures = list(commits.figures(counts=(1, 4), seconds=0.3))
+    if shutil.which("cc") is None:
+        assert figures[-1].case.endswith("left out, there is no cc")
+        figures.pop()
+    slow = [figure for figure in figures if figure.case.startswith("syncs of 10 ms") and figure.name.endswith("p50")]
+    assert len(slow) == (4 if shutil.which("cc") else 0)
+    assert all(figure.value >= commits.SYNC_MS for figure in slow)
+    assert all(figure.value > 0 for figure in figures)
 
 
 @pytest.mark.process

@@ -7,9 +7,10 @@ keeps nothing of a line but the names of its keys.
 
 import re
 from collections.abc import Callable, Sequence
+from functools import cache, lru_cache
 from typing import Protocol
 
-from exporter.access_format import FORMAT_MISMATCH, AccessFormatError, TextFormat, Variable, pieces_of
+from exporter.access_format import FORMAT_MISMATCH, AccessFormatError, Piece, TextFormat, Variable, pieces_of
 from exporter.access_json import REFUSED, JsonLines, json_format
 from exporter.access_variables import GLANCE_VARIABLES, Scalar, glance_from, record_from, text_of, variables_of
 from exporter.model import AccessGlance, AccessRecord, LogEvent, Unreadable
@@ -18,6 +19,7 @@ __all__ = ["AccessFormatError", "AccessParser", "access_parser"]
 
 EMPTY = Unreadable(reason="empty")
 """Nothing but white space."""
+_FORMATS_KEPT = 256
 
 
 class AccessParser(Protocol):
@@ -236,7 +238,9 @@ class _Parser:
 # -------------------------------------------------------------------------------------------------------------- choice
 
 
-def _compiled(formats: Sequence[str]) -> tuple[TextFormat, ...]:
+@cache
+def _compiled(formats: tuple[str, ...]) -> tuple[TextFormat, ...]:
+    """Readers of the shipped formats: they keep nothing of what they read, so that all groups share them."""
     return tuple(TextFormat(pieces_of(form)) for form in formats)
 
 
@@ -249,6 +253,12 @@ _NAMED: dict[str, Callable[[], _Reader]] = {
 }
 
 
+@lru_cache(maxsize=_FORMATS_KEPT)
+def _text_format(pieces: tuple[Piece, ...]) -> TextFormat:
+    """The reader of a stage's own format, shared by all stages that log alike."""
+    return TextFormat(pieces)
+
+
 def _own_format(spec: str) -> _Reader:
     pieces = pieces_of(spec)
     names = {piece.name for piece in pieces if isinstance(piece, Variable)}
@@ -258,7 +268,7 @@ def _own_format(spec: str) -> _Reader:
             "its lines can be neither joined nor counted; add them to the stage's access log format"
         )
     form = json_format(pieces) if spec.startswith("{") else None
-    return JsonLines(form) if form is not None else _TextLines([TextFormat(pieces)])
+    return JsonLines(form) if form is not None else _TextLines([_text_format(tuple(pieces))])
 
 
 def access_parser(spec: str) -> AccessParser:

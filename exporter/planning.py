@@ -38,13 +38,7 @@ class Planner:
             parsers[key] = self._parsers.get(key) or access_parser(text)
             return parsers[key]
 
-        parts: list[list[Watch]] = []
-        for watch in watches:
-            groups = set(watch.groups)
-            same = [part for part in parts if any(groups & set(other.groups) for other in part)]
-            parts = [part for part in parts if part not in same]
-            parts.append([*(other for part in same for other in part), watch])
-        specs = [_merged(part, config, parser_of) for part in parts]
+        specs = [_merged(part, config, parser_of) for part in _parts(watches)]
         self._parsers = parsers
         return specs
 
@@ -62,6 +56,17 @@ def _check_format(watch: Watch) -> None:
             f"watch `{watch.name}`: `fetch: {watch.fetch}` finds failing lines by their status, which the access log's "
             "format does not have: add $context.status to it, or write `fetch: all`"
         )
+
+
+def _parts(watches: Sequence[Watch]) -> Sequence[Sequence[Watch]]:
+    """The watches, those together that share a log group; each part stands where its last watch does."""
+    parts: dict[int, list[Watch]] = {}
+    part_of: dict[LogGroup, int] = {}
+    for number, watch in enumerate(watches):
+        same = sorted({part_of[group] for group in watch.groups if group in part_of})
+        parts[number] = [*(other for part in same for other in parts.pop(part)), watch]
+        part_of |= {group: number for other in parts[number] for group in other.groups}
+    return list(parts.values())
 
 
 def _merged(watches: Sequence[Watch], config: Config, parser_of: Callable[[LogGroup, str], AccessParser]) -> WatchSpec:

@@ -1,12 +1,16 @@
 """The CloudWatch source, by real boto3 over real HTTP, against a CloudWatch that misbehaves as AWS does."""
 
 import itertools
+import json
 import random
 import threading
 import time as wall_clock
+import tracemalloc
 from collections import Counter
+from pathlib import Path
 
 import boto3
+import botocore
 import msgspec
 import pytest
 from botocore.config import Config
@@ -666,6 +670,31 @@ def own_credentials(no_credentials, monkeypatch):
 
 def bench_of(fake, time, access):
     return Bench(fake, time, lambda: logs_client(open_session(access, "eu-west-1"), max_connections=2))
+
+
+def test_a_further_region_costs_little_memory(own_credentials):
+    """What botocore knows of AWS's services is nine megabytes; with a region or account more it is not read again."""
+    logs_client(open_session(AccountAccess(), "eu-west-1"), max_connections=2).close()
+    tracemalloc.start()
+    try:
+        session = open_session(AccountAccess(role_arn=ROLE), "us-east-1")
+        client = logs_client(session, max_connections=2)
+        assert tracemalloc.get_traced_memory()[0] < 3 << 20
+    finally:
+        tracemalloc.stop()
+    client.close()
+
+
+def test_models_that_the_user_brings_win(own_credentials, monkeypatch, tmp_path):
+    model = json.loads((Path(botocore.__file__).parent / "data/endpoints.json").read_text(encoding="utf-8"))
+    model["partitions"][0]["services"]["logs"]["endpoints"]["xx-own-1"] = {}
+    model["partitions"][0]["regions"]["xx-own-1"] = {"description": "our own"}
+    (tmp_path / "models").mkdir()
+    (tmp_path / "models/endpoints.json").write_text(json.dumps(model), encoding="utf-8")
+    monkeypatch.setenv("AWS_DATA_PATH", str(tmp_path / "models"))
+    assert "xx-own-1" in open_session(AccountAccess(), "eu-west-1").get_available_regions("logs")
+    monkeypatch.delenv("AWS_DATA_PATH")
+    assert "xx-own-1" not in open_session(AccountAccess(), "eu-west-1").get_available_regions("logs")
 
 
 def test_the_default_chain_reads_with_its_own_credentials(fake, time, own_credentials):

@@ -1,5 +1,8 @@
 """Marks of settled failures: found, packed, forgotten a minute at a time; they tell nothing about the id."""
 
+import random
+import tracemalloc
+
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -46,6 +49,30 @@ def test_minutes_expire_whole_and_only_before_the_given_one():
     assert 1 not in stones
     assert 3 in stones
     assert len(stones) == 1
+
+
+def test_minutes_in_which_much_failed_know_the_same_marks_and_take_few_bytes_for_each():
+    rng = random.Random(4)
+    marks = [rng.getrandbits(64) for _ in range(300_000)]
+    others = [rng.getrandbits(64) for _ in range(20_000)]
+    tracemalloc.start()
+    try:
+        before = tracemalloc.get_traced_memory()[0]
+        stones = Tombstones({7: pack(marks[:1_000])})
+        for start in range(1_000, len(marks), 10_000):
+            stones.add(7, marks[start - 500 : start + 10_000])  # some of them known already
+        stones.add(8, others[:3])
+        size = tracemalloc.get_traced_memory()[0] - before
+    finally:
+        tracemalloc.stop()
+    assert size / len(marks) < 16
+    assert len(stones) == len(set(marks)) + 3
+    assert all(one in stones for one in marks)
+    assert not any(one in stones for one in others[3:])
+    assert stones.expired(8) == [7]
+    stones.drop([7])
+    assert len(stones) == 3
+    assert not any(one in stones for one in marks[::97])
 
 
 @given(marks=st.sets(st.integers(0, 2**64 - 1), max_size=50))

@@ -2,11 +2,14 @@
 
 import sys
 
-from benchmarks import collector, commits, daemon, fetching, idle, pages, scale, scrape, storm
+from benchmarks import collector, commits, daemon, fetching, idle, pages, scale, scrape, storm, waiting
 from benchmarks.otelcol import MissingError
 from benchmarks.results import DIRECTORY, Figure, keep, table
 
-PARTS = {part.PART: part.figures for part in (pages, commits, daemon, fetching, scrape, storm, idle, scale, collector)}
+PARTS = {
+    part.PART: part.figures
+    for part in (pages, commits, daemon, fetching, waiting, scrape, storm, idle, scale, collector)
+}
 
 
 def main() -> int:

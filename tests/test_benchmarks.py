@@ -13,7 +13,21 @@ import boto3
 import pytest
 from click.testing import CliRunner
 
-from benchmarks import collector, commits, daemon, fetching, idle, otelcol, pages, prepared, results, scale, scrape, storm
+from benchmarks import (
+    collector,
+    commits,
+    daemon,
+    fetching,
+    idle,
+    otelcol,
+    pages,
+    prepared,
+    results,
+    scale,
+    scrape,
+    storm,
+    waiting,
+)
 from benchmarks.__main__ import PARTS
 from benchmarks.__main__ import main as run_parts
 from benchmarks.processes import serving
@@ -28,7 +42,18 @@ def by_name(figures: Iterable[Figure]) -> dict[str, Figure]:
 
 
 def test_every_part_is_run_by_make_bench():
-    assert set(PARTS) == {"pages", "commits", "daemon", "fetching", "scrape", "storm", "idle", "scale", "collector"}
+    assert set(PARTS) == {
+        "pages",
+        "commits",
+        "daemon",
+        "fetching",
+        "waiting",
+        "scrape",
+        "storm",
+        "idle",
+        "scale",
+        "collector",
+    }
 
 
 # ------------------------------------------------------------------------------------------------------ what is served
@@ -227,6 +252,13 @@ def test_daemon_reads_and_is_measured():
     assert found["CPU a million events"].value > 0
     assert found["calls a second"].value > 0
     assert 30 < found["resident at most"].value < 2_000
+
+
+@pytest.mark.process
+def test_waiting_is_measured_where_pages_take_their_time():
+    [calls, cpu] = waiting.figures(counts=(1,), warm_up_s=1, seconds=2, per_second=20)
+    assert 0 < calls.value <= 1_000 / waiting.DELAY_MS
+    assert cpu.value > 0
 
 
 @pytest.mark.process

@@ -8,25 +8,19 @@ hundred failing, the exporter with its default settings but for a budget of 25 c
 """
 
 import json
-import os
-import signal
-import subprocess
 import sys
 import tempfile
 import time
-import urllib.request
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 from benchmarks import prepared
+from benchmarks.processes import exporting, running
 
-ROOT = Path(__file__).parent.parent
 ACCESS, EXECUTION = "access/orders", "API-Gateway-Execution-Logs_ab12cd34ef/prod"
 HEAD_START_S = 20
 CONFIG = f"""
 accounts: [{{name: default, calls_per_second: 25}}]
-state: {{path: state.db}}
 watches:
   - name: orders-prod
     region: eu-west-1
@@ -71,74 +65,33 @@ def joined(access: list[prepared.Line], execution: list[prepared.Line]) -> Itera
         yield prepared.Line(line.at_ms, json.dumps(json.loads(line.message) | fields))
 
 
-@contextmanager
-def running(arguments: list[str], **options) -> Iterator[subprocess.Popen]:
-    """A process that ends with the block."""
-    process = subprocess.Popen([sys.executable, "-m", *arguments], text=True, **options)
-    try:
-        yield process
-    finally:
-        process.send_signal(signal.SIGTERM)
-        process.wait(timeout=30)
-
-
-def resident_mib(pid: int) -> float:
-    pages = int(Path(f"/proc/{pid}/statm").read_text(encoding="ascii").split()[1])
-    return pages * os.sysconf("SC_PAGE_SIZE") / 2**20
-
-
-def cpu_seconds(pid: int) -> float:
-    fields = Path(f"/proc/{pid}/stat").read_text(encoding="ascii").rpartition(")")[2].split()
-    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
-
-
-def total(metrics: str, name: str) -> float:
-    """The sum of a metric's series."""
-    return sum(
-        float(line.rpartition(" ")[2]) for line in metrics.splitlines() if line.startswith((name + "{", name + " "))
-    )
-
-
 def main() -> None:
     """Run it and print what it took."""
     per_second, seconds = (int(text) for text in (*sys.argv[1:], *("100", "60")[len(sys.argv) - 1 :]))
     with tempfile.TemporaryDirectory() as name:
-        directory = Path(name)
-        write_world(directory / "world.jsonl", per_second, seconds + HEAD_START_S)
-        (directory / "exporter.yaml").write_text(CONFIG, encoding="utf-8")
+        world = Path(name) / "world.jsonl"
+        write_world(world, per_second, seconds + HEAD_START_S)
         start_ms = int((time.time() - HEAD_START_S) * 1_000)
-        fake_command = ["tests.fakes", "--world", str(directory / "world.jsonl"), "--start-ms", str(start_ms)]
-        with running(fake_command, cwd=ROOT, stdout=subprocess.PIPE) as fake:
-            assert fake.stdout is not None
-            url = json.loads(fake.stdout.readline())["url"]
-            environ = {
-                **os.environ,
-                "AWS_ENDPOINT_URL_CLOUDWATCH_LOGS": url,
-                "AWS_ACCESS_KEY_ID": "fake",
-                "AWS_SECRET_ACCESS_KEY": "fake",
-                "PYTHONPATH": str(ROOT),
-            }
-            address = "127.0.0.1:10619"
-            command = ["exporter", "run", "--config.file", "exporter.yaml", "--web.listen-address", address]
-            with running(command, cwd=directory, env=environ, stderr=subprocess.DEVNULL) as exporter:
-                most = 0.0
-                began = time.monotonic()
-                while time.monotonic() - began < seconds:
-                    time.sleep(1)
-                    most = max(most, resident_mib(exporter.pid))
-                cpu = cpu_seconds(exporter.pid)
-                with urllib.request.urlopen(f"http://{address}/metrics") as answer:
-                    metrics = answer.read().decode()
-                disk = sum(file.stat().st_size for file in directory.glob("state.db*"))
-    own = "aws_apigateway_exporter_"
-    lines = total(metrics, f"{own}log_events_total")
+        with (
+            running("tests.fakes", "--world", str(world), "--start-ms", str(start_ms)) as cloudwatch,
+            exporting(CONFIG, cloudwatch) as exporter,
+        ):
+            most = 0.0
+            began = time.monotonic()
+            while time.monotonic() - began < seconds:
+                time.sleep(1)
+                most = max(most, exporter.resident_mib())
+            cpu = exporter.cpu_seconds()
+            calls, size = exporter.total("aws_requests_total"), exporter.total("aws_response_bytes_total")
+            lines, failures = exporter.total("log_events_total"), exporter.total("requests_settled_total")
+            spans = exporter.total("outbox_spans")
+            disk = sum(file.stat().st_size for file in exporter.directory.glob("state.db*"))
     print(f"{per_second} requests/s, access JSON and INFO, 1 % failing, {seconds} s")
     print(f"memory     {most:.0f} MiB resident at most")
     print(f"CPU        {cpu / seconds:.1%} of a core, {cpu / lines * 1e6:.1f} us a line read")
     print(f"lines      {lines:,.0f} read")
-    print(f"calls      {total(metrics, f'{own}aws_requests_total') / seconds:.2f} a second")
-    print(f"bytes      {total(metrics, f'{own}aws_response_bytes_total') / seconds / 1e6:.2f} MB a second")
-    failures, spans = total(metrics, f"{own}requests_settled_total"), total(metrics, f"{own}outbox_spans")
+    print(f"calls      {calls / seconds:.2f} a second")
+    print(f"bytes      {size / seconds / 1e6:.2f} MB a second")
     print(f"state      {disk / 1e6:.2f} MB, with {spans:.0f} spans of {failures:.0f} failures waiting")
 
 

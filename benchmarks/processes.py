@@ -31,6 +31,8 @@ class Process:
     url: str
     began: float
     """When it was started (`time.monotonic`)."""
+    directory: Path = ROOT
+    """Where it runs; the exporter keeps its `state.db` there."""
 
     def cpu_seconds(self) -> float:
         """User and system time of all its threads so far."""
@@ -73,7 +75,14 @@ def total(metrics: str, name: str) -> float:
 @contextmanager
 def serving(*arguments: str) -> Iterator[Process]:
     """A CloudWatch with prepared pages (`benchmarks.server`) that ends with the block."""
-    command = [sys.executable, "-m", "benchmarks.server", *arguments]
+    with running("benchmarks.server", *arguments) as process:
+        yield process
+
+
+@contextmanager
+def running(module: str, *arguments: str) -> Iterator[Process]:
+    """A module that prints `{"url": …}` when it serves, and ends with the block."""
+    command = [sys.executable, "-m", module, *arguments]
     with ending(subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True)) as process:
         assert process.stdout is not None
         yield Process(process.pid, json.loads(process.stdout.readline())["url"], time.monotonic())
@@ -92,7 +101,7 @@ def exporting(config: str, cloudwatch: Process) -> Iterator[Process]:
         with (directory / "log").open("wb") as log:
             began = time.monotonic()
             with ending(subprocess.Popen(command, cwd=directory, env=environ, stderr=log)) as process:
-                exporter = Process(process.pid, f"http://{address}", began)
+                exporter = Process(process.pid, f"http://{address}", began, directory)
                 try:
                     exporter.wait_for("/-/healthy")
                     yield exporter

@@ -142,6 +142,18 @@ def test_ids_used_again_neither_lose_nor_double_what_failed(seed):
     assert counted == truth(world)
 
 
+def test_an_error_behind_a_good_status_is_not_counted_because_its_id_was_asked_for():
+    """Its access line, which tells method and resource, is not fetched; with another id nobody would know of it."""
+    world = World()
+    failed = request(0, START_MS, 400)
+    masked = request(1, START_MS + 4_000, 400, outcome="masked")
+    masked.request_id = masked.logged_request_id = failed.request_id
+    for one in (failed, masked):
+        put(world, one, visible_ms=START_MS + 8_000)
+    _, counted = lived(world, until_ms=START_MS + 900_000, access_format=FORMAT)
+    assert counted == truth(world)
+
+
 def test_successes_are_not_fetched_and_there_are_no_totals():
     world = make_world(random.Random(1), count=400, outcomes=["ok"] * 40 + ["timeout"])
     failed = sum(truth(world).values())

@@ -110,6 +110,18 @@ def horizon(
 # ------------------------------------------------------------------------------------------------------ when it is whole
 
 
+def test_where_lines_are_fetched_by_id_only_asking_for_a_request_covers_it():
+    (unit,) = units([access()], timed_out()[:1] + timed_out()[2:])
+    failed(unit)
+    around = Window(NOON - 10_000, NOON + 40_000)
+    seen = replace(horizon(listed=(around,)), asked={})
+    assert settle_reason(unit, horizon(listed=(around,))) is SettleReason.COVERED
+    assert settle_reason(unit, seen) is None
+    assert settle_reason(unit, replace(seen, asked={"another": around})) is None
+    assert settle_reason(unit, replace(seen, asked={ID: Window(NOON + 1, NOON + 40_000)})) is None
+    assert settle_reason(unit, replace(seen, asked={ID: around})) is SettleReason.COVERED
+
+
 def test_what_did_not_fail_is_never_settled():
     (unit,) = units([access()], timed_out())
     assert settle_reason(unit, horizon(frontier_ms=NOON + 10**9)) is None

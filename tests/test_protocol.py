@@ -295,7 +295,9 @@ def attacks(draw: st.DrawFn) -> Attack:
     reuse = draw(st.sampled_from([0.0, 0.0, 0.3])) if access and execution and ids != "extended" else 0.0
     # With a second batch, a reused id whose lines tell no extended id is anybody's.
     in_doubt = reuse and (ids == "request" or level == "ERROR")
-    placeholder = draw(st.sampled_from([0.0, 0.2])) if access and execution and ids == "both" and not reuse else 0.0
+    # At ERROR level nothing but status and nearness in time says which placeholder is which request's.
+    joins = access and execution and ids == "both" and level == "INFO" and not reuse
+    placeholder = draw(st.sampled_from([0.0, 0.2])) if joins else 0.0
     return Attack(
         name="any",
         world={

@@ -34,7 +34,7 @@ _ID, _HEAD, _STATUS = slice(1, 37), slice(37, 39 + execution_log.HEAD), slice(69
 _ROUTINE_HEADS = frozenset(f") {head}" for head in execution_log.ROUTINE_HEADS)
 _TRAILER_HEADS = frozenset(f") {text[: execution_log.HEAD]}" for text in TRAILERS)
 _TERMINAL_HEAD = f") {'Method completed with status: '[: execution_log.HEAD]}"
-_GOOD_STATUSES = frozenset(map(str, range(100, 400)))
+_GOOD_STATUSES = {str(status): status for status in range(100, 400)}
 
 
 @dataclass(kw_only=True, slots=True, eq=False)
@@ -150,25 +150,26 @@ class Correlator:
         """
         strays: list[LogEvent] = []
         pending, open_requests = self._pending[group], self._open
+        lines_of, good_status = pending.get, _GOOD_STATUSES.get
         for event in events:
             # Nearly every line is a routine line of a request that will end well: it costs two slices and two look-ups.
             message = event.message
-            request_id = message[_ID]
             head = message[_HEAD]
             if head in _ROUTINE_HEADS:
-                lines = pending.get(request_id)
-                if lines is None:
-                    if request_id not in open_requests and head != _TERMINAL_HEAD:
-                        if head not in _TRAILER_HEADS:  # those are of a request that ended well and was dropped
-                            pending[request_id] = [event]
+                request_id = message[_ID]
+                lines = lines_of(request_id)
+                if lines is not None:
+                    if head != _TERMINAL_HEAD:
+                        lines.append(event)
                         continue
-                elif head != _TERMINAL_HEAD:
-                    lines.append(event)
-                    continue
-                elif message[_STATUS] in _GOOD_STATUSES:
-                    if ended is not None:
-                        ended.append((event.at_ms, int(message[_STATUS])))
-                    del pending[request_id]
+                    if (status := good_status(message[_STATUS])) is not None:
+                        if ended is not None:
+                            ended.append((event.at_ms, status))
+                        del pending[request_id]
+                        continue
+                elif request_id not in open_requests and head != _TERMINAL_HEAD:
+                    if head not in _TRAILER_HEADS:  # those are of a request that ended well and was dropped
+                        pending[request_id] = [event]
                     continue
             if not self._take_unusual(group, event, ended):
                 strays.append(event)

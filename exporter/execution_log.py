@@ -36,6 +36,7 @@ def is_routine(text: str) -> bool:
 
 
 _COMPLETED = "Method completed with status: "
+_METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "DELETE", "CONNECT", "OPTIONS", "TRACE", "PATCH"})
 
 HEAD = 19
 """So many characters tell the heads of a good request's lines from those of a failure."""
@@ -70,6 +71,7 @@ ROUTINE_HEADS = frozenset(
         "Request parameter overrides: ",
         "AWS Integration Endpoint RequestId : ",
         "X-ray Tracing ID : ",
+        *(f"HTTP Method: {method}, Resource Path: " for method in _METHODS),
         _COMPLETED,
     )
 )
@@ -202,9 +204,6 @@ def _xray_root(head: str, text: str) -> _Facts:
 def _http_method(head: str, text: str) -> _Facts:
     """`HTTP Method: GET, Resource Path: /orders/42`: a caller's path, never a template."""
     return _Facts(_safe(text), name=_method(text[len(head) :].partition(",")[0].strip()))
-
-
-_METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "DELETE", "CONNECT", "OPTIONS", "TRACE", "PATCH"})
 
 
 def _method(name: str) -> str | None:

@@ -5,6 +5,7 @@ on what joining needs. A listing that does not reach its end counts for nothing.
 is settled, or what is committed.
 """
 
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from operator import lt
@@ -267,11 +268,14 @@ class ExecutionTaker:
         ended: list[tuple[int, int]] | None = [] if self.counts else None
         for event in self._correlator.take_executions(self._group, events, ended):
             seen.add(event.at_ms, CounterKey(UNREADABLE, (self._group.name, "no_request_id")))
-        for at_ms, status in ended or ():
-            # The terminal line alone tells neither method nor resource, and counting it once needs a key that every
-            # listing finds the same.
-            api = self._directory.resolve(None, None)
-            seen.add(at_ms, self._admit(metrics.requests(api, UNKNOWN, UNKNOWN, status)))
+        if not ended:
+            return
+        # The terminal line alone tells neither method nor resource, and counting it once needs a key that every
+        # listing finds the same.
+        api = self._directory.resolve(None, None)
+        counts = Counter((at_ms // BUCKET_MS, status) for at_ms, status in ended)
+        for (bucket, status), count in counts.items():
+            seen.add(bucket * BUCKET_MS, self._admit(metrics.requests(api, UNKNOWN, UNKNOWN, status)), count)
 
     def begin(self) -> None:
         """See `Taker`: nothing is kept between pages."""

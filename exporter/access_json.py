@@ -76,6 +76,7 @@ def _struct_for(tree: Mapping[str, object], prefix: str, place: str, places: dic
         rename={f"f{index}": key for index, key in enumerate(tree)},
         forbid_unknown_fields=True,
         namespace={"absent": None},
+        gc=False,  # it lives no longer than it takes to read it
     )
 
 

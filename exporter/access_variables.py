@@ -206,6 +206,9 @@ _NUMBER = re.compile(r"[0-9]{1,12}(?:\.[0-9]{1,9})?", re.ASCII)
 
 def ms_of(value: Scalar) -> int | None:
     """Milliseconds of a latency as logged; None for anything else."""
+    known = _known_ms_of(value, _UNREAD)
+    if known != _UNREAD:
+        return known
     text = text_of(value)
     return round(float(text)) if text is not None and _NUMBER.fullmatch(text) else None
 

@@ -218,11 +218,14 @@ class AccessTaker:
         """See `Taker`: latencies become buckets and sums, each distinct one once."""
         for (bucket, api), found in self._latencies.items():
             for histogram, values in zip((metrics.RESPONSE_LATENCY, metrics.INTEGRATION_LATENCY), found, strict=True):
+                amounts: Counter[CounterKey] = Counter()
                 for value, count in values.items():
                     latency_ms = ms_of(value)
                     if latency_ms is not None:
                         for key, amount in metrics.latency(histogram, api, latency_ms):
-                            seen.add(bucket * BUCKET_MS, self._admit(key), amount * count)
+                            amounts[key] += amount * count
+                for key, amount in amounts.items():
+                    seen.add(bucket * BUCKET_MS, self._admit(key), amount)
         self._latencies.clear()
 
     @staticmethod

@@ -7,6 +7,7 @@ text that came from outside is put there without redaction.
 import re
 from collections.abc import Mapping
 from collections.abc import Set as AbstractSet
+from functools import lru_cache
 from urllib.parse import urlsplit
 
 from opentelemetry.semconv.attributes.client_attributes import CLIENT_ADDRESS
@@ -133,7 +134,8 @@ def _integration_attributes(timeline: RequestTimeline, status: int | None) -> di
     }
 
 
-def _target_attributes(url: str) -> dict[str, Value]:
+@lru_cache(maxsize=256)  # a stage has few integrations
+def _target_attributes(url: str) -> Mapping[str, Value]:
     """Say what was called: the address, and of a Lambda invocation the function."""
     url = _USERINFO.sub("", strip_url(url), count=1)
     attributes: dict[str, Value] = {URL_FULL: cut(url)}
@@ -162,16 +164,13 @@ def _called_request_id(timeline: RequestTimeline, phase: Phase) -> str | None:
 def _integration_request_id(timeline: RequestTimeline) -> str | None:
     """Name the request id that the backend gave; of a Lambda integration, the one in the function's own log."""
     fields: Mapping[str, str] = {} if timeline.access is None else timeline.access.fields
-    trailers = (step.name for step in timeline.steps if step.step is Step.TRAILER)
-    reasons = (step.name for step in timeline.steps if step.step is Step.REASON)
-    names = (
-        fields.get("integration.requestId"),
-        fields.get("awsEndpointRequestId"),
-        *(name for name in trailers if name is not None and read_xray(name) is None),
-        *reasons,
-    )
+    said = fields.get("integration.requestId") or fields.get("awsEndpointRequestId")
+    for wanted in (Step.TRAILER, Step.REASON):
+        if said is None:
+            names = (step.name for step in timeline.steps if step.step is wanted and step.name is not None)
+            said = next((name for name in names if wanted is Step.REASON or read_xray(name) is None), None)
     # A backend may put anything into the header that this comes from.
-    return next((cut(redact(name)) for name in names if name), None)
+    return None if said is None else cut(redact(said))
 
 
 def cut(text: str) -> str:

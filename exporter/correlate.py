@@ -212,8 +212,11 @@ class Correlator:
             self._suspect(request_id, [_line(group, one) for one in lines])
         return True
 
-    def _suspect(self, request_id: str, lines: Iterable[ExecutionLine]) -> None:
-        for segment in segments_of(lines):
+    def _suspect(self, request_id: str, lines: Sequence[ExecutionLine]) -> None:
+        ids = {request_id, *(found for line in lines if (found := extended_id_of(line.text)) is not None)}
+        # Only where a request of that id was settled before, it matters now which lines are of which request.
+        is_used = any(self._identity.is_settled(Mark.ID, text) for text in ids)
+        for segment in segments_of(lines) if is_used else [lines]:
             extended = next((found for line in segment if (found := extended_id_of(line.text)) is not None), None)
             if self._identity.knows(request_id, extended):
                 self._note_evidence(request_id, segment)

@@ -26,7 +26,7 @@ class Describer:
         """`parsers`: of access groups. `directory`: of the whole watch. `execution_apis`: the stages of each group."""
         self._parsers = parsers
         self._directory = directory
-        self._execution_apis = execution_apis
+        self._of_execution = {group: Directory(apis) for group, apis in execution_apis.items()}
 
     def describe(self, unit: Unit) -> RequestTimeline:
         """Return the timeline of a unit."""
@@ -39,7 +39,7 @@ class Describer:
                 glance = unit.access.glance
                 access = AccessRecord(event_id=unit.access.event.event_id, at_ms=unit.access.event.at_ms, glance=glance)
         else:
-            api = Directory(self._execution_apis[unit.execution[0].group]).resolve(None, None)
+            api = self._of_execution[unit.execution[0].group].resolve(None, None)
         steps: list[ExecutionStep] = []
         for line in unit.execution:
             read = execution_log.parse(line.event)

@@ -198,7 +198,10 @@ _AWS_ID = re.compile(rf"\s{{0,8}}+({REQUEST_ID}|(?=[0-9]*[A-Z])(?:[0-9A-Z]{{16}}
 
 def _xray_root(head: str, text: str) -> _Facts:
     found = dumps.XRAY_ROOT.search(text, len(head), 256)
-    return _Facts(_safe(text), name=found[0].lower() if found else None)
+    if found is None:
+        return _Facts(_safe(text))
+    is_all = text[len(head) : found.start()].strip() in ("", "Root=") and found.end() == len(text)
+    return _Facts(text if is_all else _safe(text), name=found[0].lower())
 
 
 def _http_method(head: str, text: str) -> _Facts:

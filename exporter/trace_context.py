@@ -75,13 +75,14 @@ def place(
 
 def caller_context(timeline: RequestTimeline) -> TraceContext | None:
     """Find the trace the caller was in: `traceparent` before X-Ray, what reached the gateway before what it sent on."""
-    received = [step.trace_context for step in timeline.steps if step.step is Step.REQUEST_DETAIL]
-    sent = [step.trace_context for step in timeline.steps if step.step is Step.INTEGRATION_REQUEST]
+    named = [(step.step, step.trace_context) for step in timeline.steps if step.trace_context is not None]
+    received = [text for step, text in named if step is Step.REQUEST_DETAIL]
+    sent = [text for step, text in named if step is Step.INTEGRATION_REQUEST]
     for text in (*received, *sent):
-        if text is not None and (context := read_traceparent(text)) is not None:
+        if (context := read_traceparent(text)) is not None:
             return context
     # Only what the gateway received names the caller's span; elsewhere `Parent` is the gateway's or the backend's own.
-    xray = [context for text in received if text is not None and (context := read_xray(text)) is not None]
+    xray = [context for text in received if (context := read_xray(text)) is not None]
     roots = [] if timeline.access is None else [timeline.access.xray_trace_id]
     roots += [step.name for step in timeline.steps if step.step is Step.TRAILER]
     roots += sent
@@ -107,8 +108,11 @@ def read_xray(text: str) -> TraceContext | None:
 
     `Self` and `Lineage` may stand anywhere and say nothing of the caller.
     """
+    text = text.lower()
+    if "1-" not in text:
+        return None
     said: dict[str, str] = {}
-    for part in text.lower().split(";"):
+    for part in text.split(";"):
         key, is_pair, value = part.partition("=")
         said.setdefault(key.strip() if is_pair else "root", (value if is_pair else part).strip())
     root = _XRAY_ROOT.fullmatch(said.get("root", ""))

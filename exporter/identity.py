@@ -86,6 +86,7 @@ class Identity:
         return any(
             self.is_settled(Mark.UNCLAIMED, f"{text} {near}") and not self.is_settled(Mark.CLAIMED, text)
             for text in ids
+            if self.is_settled(Mark.UNCLAIMED, text)
             for near in (minute - 1, minute, minute + 1)
         )
 

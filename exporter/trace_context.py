@@ -78,8 +78,8 @@ def caller_context(timeline: RequestTimeline) -> TraceContext | None:
     named = [(step.step, step.trace_context) for step in timeline.steps if step.trace_context is not None]
     received = [text for step, text in named if step is Step.REQUEST_DETAIL]
     sent = [text for step, text in named if step is Step.INTEGRATION_REQUEST]
-    for text in (*received, *sent):
-        if (context := read_traceparent(text)) is not None:
+    for said in (*received, *sent):
+        if (context := read_traceparent(said)) is not None:
             return context
     # Only what the gateway received names the caller's span; elsewhere `Parent` is the gateway's or the backend's own.
     xray = [context for text in received if (context := read_xray(text)) is not None]
@@ -88,7 +88,7 @@ def caller_context(timeline: RequestTimeline) -> TraceContext | None:
     roots += sent
     for text in roots:
         if text is not None and (context := read_xray(text)) is not None:
-            return next((said for said in xray if said.trace_id == context.trace_id), TraceContext(context.trace_id))
+            return next((told for told in xray if told.trace_id == context.trace_id), TraceContext(context.trace_id))
     return xray[0] if xray else None
 
 

@@ -156,19 +156,28 @@ def _extent(timeline: RequestTimeline, used_ms: int, integration: _Known) -> tup
 
 
 def _known_phases(timeline: RequestTimeline) -> list[_Known]:
-    """Every phase in order, the integration last."""
+    """Every phase that a line tells of, in order; the integration last, in any case."""
     access = timeline.access
     seen = _seen_phases(timeline.steps)
-    if access is None:
-        return [_known(phase, None, None, seen.get(phase, _Seen())) for phase in Phase]
-    outcomes = (access.waf, access.authenticate, access.authorizer, access.authorize, access.integration)
+    outcomes: Sequence[PhaseOutcome | None] = _NO_OUTCOMES
+    if access is not None:
+        outcomes = (access.waf, access.authenticate, access.authorizer, access.authorize, access.integration)
     known = []
-    for phase, outcome in zip(Phase, outcomes, strict=True):
+    for phase, outcome in zip(_PHASES, outcomes, strict=True):
+        told = seen.get(phase, _UNSEEN)
         latency_ms = None if outcome is None else outcome.latency_ms
-        if phase is Phase.INTEGRATION and latency_ms is None:
-            latency_ms = access.glance.integration_latency_ms
-        known.append(_known(phase, outcome, latency_ms, seen.get(phase, _Seen())))
+        if phase is Phase.INTEGRATION:
+            if latency_ms is None and access is not None:
+                latency_ms = access.glance.integration_latency_ms
+        elif outcome is None and told == _UNSEEN:
+            continue
+        known.append(_known(phase, outcome, latency_ms, told))
     return known
+
+
+_UNSEEN = _Seen()
+_PHASES = tuple(Phase)
+_NO_OUTCOMES = (None,) * len(_PHASES)
 
 
 def _known(phase: Phase, outcome: PhaseOutcome | None, latency_ms: int | None, seen: _Seen) -> _Known:
@@ -190,7 +199,7 @@ def _seen_phases(steps: Sequence[ExecutionStep]) -> dict[Phase, _Seen]:
 
     An authorizer is called like an integration, with lines of the same words: until it is through, they are its own.
     """
-    authorizer, integration = _Seen(), _Seen()
+    authorizer = integration = _UNSEEN
     authorizing = False
     for line in steps:
         match line.step:

@@ -93,7 +93,10 @@ def _holds(fact: Fact, *tests: Callable[[Value], object]) -> Matcher:
 
     def match(facts: Facts) -> Proof | None:
         for value in facts[fact]:
-            if all(test(value) for test in tests):
+            for test in tests:
+                if not test(value):
+                    break
+            else:
                 return ((fact, value),)
         return None
 

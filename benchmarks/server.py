@@ -59,6 +59,10 @@ class Template:
         """How many events a page has, and how many of them end a failed request (execution lines at INFO)."""
         return len(self._event_ids[index]), self._failures[index]
 
+    def begins_ms(self, stretch: int, index: int) -> int:
+        """When the first event of a page is."""
+        return (self._event_ids[index][0] >> _EVENT_TIME_BITS) + stretch * STRETCH_MS - prepared.START_MS
+
     def first_stretch(self, start_ms: int) -> int:
         """The first stretch with an event at that time or later."""
         return (start_ms - (self._last_ms - prepared.START_MS) + STRETCH_MS - 1) // STRETCH_MS
@@ -128,11 +132,12 @@ class Backlog:
         self._stretches = stretches
 
     def page(self, request: dict[str, object], served: Served) -> bytes:
-        """The answer to one FilterLogEvents request: whole stretches only; the reader cuts to its window."""
+        """The answer to one FilterLogEvents request: whole pages only; the reader cuts to its window."""
         group = str(request["logGroupName"])
         template = self._templates["access" if group.startswith("access/") else "execution"]
         first = template.first_stretch(int(str(request["startTime"])))
-        beyond = min(-(-int(str(request["endTime"])) // STRETCH_MS), int(time.time() * 1000) // STRETCH_MS)
+        end_ms = int(str(request["endTime"]))
+        beyond = min(-(-end_ms // STRETCH_MS), int(time.time() * 1000) // STRETCH_MS)
         if self._stretches is not None:
             first, beyond = max(first, self._stretches.start), min(beyond, self._stretches.stop)
         place = Place(*(int(part) for part in str(request.get("nextToken", f"{first}:0")).split(":")))
@@ -144,7 +149,9 @@ class Backlog:
         after = Place(place.stretch, place.index + 1)
         if after.index == len(template):
             after = Place(place.stretch + 1, 0)
-        return body if after.stretch >= beyond else body[:-1] + b',"nextToken":"%d:%d"}' % after
+        if after.stretch >= beyond or template.begins_ms(*after) >= end_ms:
+            return body
+        return body[:-1] + b',"nextToken":"%d:%d"}' % after
 
 
 async def serve(backlog: Backlog, delay_s: float) -> None:

@@ -348,6 +348,8 @@ class GroupReader:
                     listed.delay_ms = max(listed.delay_ms or 0, event.ingested_at_ms - event.at_ms)
             if audited is not None:
                 listed.audited += sum(audited.start_ms <= event.at_ms < audited.end_ms for event in events)
+            # The next page takes the memory of this one: it is still in the processor's caches.
+            del page, events
         self._taker.finish(listed.seen)
         return listed
 

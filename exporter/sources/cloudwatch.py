@@ -88,19 +88,24 @@ class CloudWatchSource:
             answer = self._ask(group, request)
             # AWS documents its end as included and has been seen to exclude it.
             events = [event for event in answer.events if window.start_ms <= event.at_ms < window.end_ms]
-            yield Page(events=events, response_bytes=answer.body_bytes, server_at_ms=answer.server_at_ms)
-
+            if events and events[-1].at_ms > latest_ms:
+                latest_ms, fruitless = events[-1].at_ms, 0
+            else:
+                fruitless += 1
             token = answer.next_token
+            page = Page(events=events, response_bytes=answer.body_bytes, server_at_ms=answer.server_at_ms)
+            del answer, events
+            yield page
+            del page  # its memory is for the next one
+
             if token is None:
                 return
             if token in tokens:
                 raise ListingBroken(group, "token", "the service gave a page token for the second time")
+            if fruitless >= patience:
+                raise ListingBroken(group, "endless", f"{fruitless} pages in a row brought nothing new")
             tokens.add(token)
             request["nextToken"] = token
-            if events and events[-1].at_ms > latest_ms:
-                latest_ms, fruitless = events[-1].at_ms, 0
-            elif (fruitless := fruitless + 1) >= patience:
-                raise ListingBroken(group, "endless", f"{fruitless} pages in a row brought nothing new")
 
     def selected(self, pattern: str, messages: Sequence[str]) -> frozenset[str] | None:
         """See `Source.selected`. One attempt: who may not ask, or not now, does without."""

@@ -66,7 +66,6 @@ class LogEvent(msgspec.Struct, frozen=True, gc=False, rename="camel", kw_only=Tr
     """Event time: an access line's is the request's arrival; an execution line's the moment it tells of."""
     message: str
     ingested_at_ms: int = msgspec.field(name="ingestionTime", default=0)
-    log_stream_name: str = ""
 
 
 class Window(NamedTuple):

@@ -133,7 +133,6 @@ def test_a_listing_gives_every_event_with_all_that_the_wire_tells(bench, fake):
         "at_ms": NOW_MS - 5_000,
         "message": 'späť "q"\n\t\u2028 end',
         "ingested_at_ms": NOW_MS - 1_000,
-        "log_stream_name": "s",
     }
 
 

@@ -39,7 +39,6 @@ def events_by_group(lines: Iterable[RecordedLine], specs: Sequence[WatchSpec]) -
                 at_ms=event.at_ms,
                 message=event.message,
                 ingested_at_ms=event.ingested_at_ms,
-                log_stream_name=event.log_stream_name,
             )
         kind = EXECUTION if line.is_execution else ACCESS
         if not specs:

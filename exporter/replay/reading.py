@@ -153,7 +153,6 @@ def _event(event: _Event) -> LogEvent:
         at_ms=event.timestamp,
         message=event.message,
         ingested_at_ms=event.ingestion_time,
-        log_stream_name=event.log_stream_name,
     )
 
 

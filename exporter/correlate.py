@@ -46,6 +46,8 @@ class _Open:
     execution: dict[str, ExecutionLine] = field(default_factory=dict)
     units: list[Unit] | None = None
     """What the lines came to when last judged; None once a line was added."""
+    judged: dict[tuple[str, ...], Unit] = field(default_factory=dict)
+    """Of several requests that share an id, those judged last, by the event ids of their lines."""
 
     @property
     def first_ms(self) -> int:
@@ -232,7 +234,7 @@ class Correlator:
         request.units = None
         extended = extended_id_of(line.text)
         if extended is not None and extended not in request.ids:
-            self._request([*request.ids, extended])
+            self._request([next(iter(request.ids)), extended])
 
     def _request(self, ids: Sequence[str]) -> _Open:
         """The one open request of all these ids: what was open under several of them becomes one."""
@@ -243,12 +245,13 @@ class Correlator:
             self._newly_open.append(new)
         request, *others = found.values()
         for other in others:
-            request.ids |= other.ids
             request.access |= other.access
             request.execution |= other.execution
+            request.judged |= other.judged
             request.units = None
-        request.ids.update(ids)
-        for text in request.ids:
+        added = {text for other in others for text in other.ids} | set(ids)
+        request.ids |= added
+        for text in added:
             self._open[text] = request
         for text in ids:
             for group, pending in self._pending.items():
@@ -394,7 +397,14 @@ class Correlator:
 
     def _units(self, request: _Open) -> list[Unit]:
         if request.units is None:
-            request.units = [self._judged(unit) for unit in units_of(request.access, request.execution)]
+            units = units_of(request.access, request.execution)
+            if len(units) > 1:
+                # A caller may give one id to any number of requests: a line of one changes nothing about the others.
+                units = [request.judged.get(_lines_of(unit)) or self._judged(unit) for unit in units]
+                request.judged = {_lines_of(unit): unit for unit in units}
+            else:
+                units = [self._judged(unit) for unit in units]
+            request.units = units
         return request.units
 
     def _judged(self, unit: Unit) -> Unit:
@@ -426,6 +436,12 @@ def is_failed(glance: AccessGlance) -> bool:
     return (
         (glance.status is not None and glance.status >= 400) or glance.response_type is not None or glance.gateway_error
     )
+
+
+def _lines_of(unit: Unit) -> tuple[str, ...]:
+    """What tells a unit from every other: the events that it is made of."""
+    access = "" if unit.access is None else unit.access.event.event_id
+    return access, *(line.event.event_id for line in unit.execution)
 
 
 def _line(group: LogGroup, event: LogEvent) -> ExecutionLine:

@@ -123,7 +123,7 @@ def test_it_is_a_source(bench):
     assert callable(source.pages)
 
 
-def test_a_listing_gives_every_event_with_all_that_the_wire_tells(bench, fake):
+def test_a_listing_gives_every_event_with_all_that_is_asked_of_the_wire(bench, fake):
     (event_id,) = fake.put(
         GROUP.name, [(NOW_MS - 5_000, 'späť "q"\n\t\u2028 end')], ingested_at_ms=NOW_MS - 1_000, stream="s"
     )

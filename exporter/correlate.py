@@ -400,8 +400,8 @@ class Correlator:
             units = units_of(request.access, request.execution)
             if len(units) > 1:
                 # A caller may give one id to any number of requests: a line of one changes nothing about the others.
-                units = [request.judged.get(_lines_of(unit)) or self._judged(unit) for unit in units]
-                request.judged = {_lines_of(unit): unit for unit in units}
+                units = [request.judged.get(unit.event_ids) or self._judged(unit) for unit in units]
+                request.judged = {unit.event_ids: unit for unit in units}
             else:
                 units = [self._judged(unit) for unit in units]
             request.units = units
@@ -436,12 +436,6 @@ def is_failed(glance: AccessGlance) -> bool:
     return (
         (glance.status is not None and glance.status >= 400) or glance.response_type is not None or glance.gateway_error
     )
-
-
-def _lines_of(unit: Unit) -> tuple[str, ...]:
-    """What tells a unit from every other: the events that it is made of."""
-    access = "" if unit.access is None else unit.access.event.event_id
-    return access, *(line.event.event_id for line in unit.execution)
 
 
 def _line(group: LogGroup, event: LogEvent) -> ExecutionLine:

@@ -87,6 +87,12 @@ class Unit:
         return self.access.event.event_id if self.access is not None else min(self.ids, default="")
 
     @property
+    def event_ids(self) -> tuple[str, ...]:
+        """The events that it is made of: its access event (or nothing), then the others in order."""
+        access = "" if self.access is None else self.access.event.event_id
+        return access, *(line.event.event_id for line in self.execution)
+
+    @property
     def placeholder(self) -> bool:
         """An access line whose request id says nothing, and which no extended id has joined to anything yet."""
         if self.access is None or self.execution:

@@ -129,8 +129,7 @@ class Recorder:
         caller_trace = caller_trace_id(failure)
         crowded = caller_trace is not None and self._count(caller_trace, recorded) > _SPANS_A_TRACE
         made = failure_spans(failure, options, reused_id=item.reused_id, crowded=crowded, sampled_from=sampled_from)
-        root = made.spans[0]
-        return Exemplar(root.trace_id.hex(), root.span_id.hex(), first_ms), made
+        return Exemplar(*made.root, first_ms), made
 
     def _count(self, key: Hashable, recorded: Recorded) -> int:
         recorded.crowds[key] += 1

@@ -12,13 +12,15 @@ from typing import NamedTuple
 from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsServiceRequest
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 from opentelemetry.proto.common.v1.common_pb2 import AnyValue, ArrayValue, InstrumentationScope, KeyValue
-from opentelemetry.proto.logs.v1.logs_pb2 import LogRecord, ResourceLogs, ScopeLogs
+from opentelemetry.proto.logs.v1.logs_pb2 import ResourceLogs, ScopeLogs
 from opentelemetry.proto.resource.v1.resource_pb2 import Resource
-from opentelemetry.proto.trace.v1.trace_pb2 import ResourceSpans, ScopeSpans, Span
+from opentelemetry.proto.trace.v1.trace_pb2 import ResourceSpans, ScopeSpans
 from opentelemetry.semconv.attributes.service_attributes import SERVICE_NAME
 from opentelemetry.semconv.schemas import Schemas
 
 from exporter.model import UNKNOWN, Api, LogGroup, Signal, SpanBatch
+from exporter.protobuf import integer, sized
+from exporter.trace_context import SpanIds
 
 # Conventions that are not stable yet: written out here, checked by a test against the package that defines them.
 AWS_LOG_GROUP_NAMES = "aws.log.group.names"
@@ -48,23 +50,48 @@ class FailureSpans(NamedTuple):
     """One failure as spans, the root first, and its execution lines as log records where they are no span events."""
 
     origin: Origin
-    spans: tuple[Span, ...]
-    log_records: tuple[LogRecord, ...] = ()
+    root: SpanIds
+    spans: tuple[bytes, ...]
+    """Each a serialized `Span`."""
+    log_records: tuple[bytes, ...] = ()
+    """Each a serialized `LogRecord`."""
 
 
-def span_attributes(values: Mapping[str, Value]) -> list[KeyValue]:
-    """Encode attributes; what is None is left out."""
-    return [KeyValue(key=key, value=_value(value)) for key, value in values.items() if value is not None]
+_KEY, _VALUE = KeyValue.KEY_FIELD_NUMBER, KeyValue.VALUE_FIELD_NUMBER
+_STRING, _BOOL = AnyValue.STRING_VALUE_FIELD_NUMBER, AnyValue.BOOL_VALUE_FIELD_NUMBER
+_INT, _ARRAY = AnyValue.INT_VALUE_FIELD_NUMBER, AnyValue.ARRAY_VALUE_FIELD_NUMBER
 
 
-def _value(value: str | bool | int | Sequence[str]) -> AnyValue:
+def attributes(number: int, values: Mapping[str, Value]) -> bytes:
+    """Write attributes as the fields `number` of a message; what is None is left out."""
+    return b"".join(
+        [
+            sized(number, _key(key) + sized(_VALUE, any_value(value)))
+            for key, value in values.items()
+            if value is not None
+        ]
+    )
+
+
+@lru_cache(maxsize=1024)
+def _key(key: str) -> bytes:
+    return sized(_KEY, utf8(key))
+
+
+def any_value(value: str | bool | int | Sequence[str]) -> bytes:
+    """Write a value as `AnyValue`."""
     if isinstance(value, str):
-        return AnyValue(string_value=encodable(value))
+        return sized(_STRING, utf8(value))
     if isinstance(value, bool):
-        return AnyValue(bool_value=value)
+        return integer(_BOOL, value)
     if isinstance(value, int):
-        return AnyValue(int_value=min(max(value, -(2**63)), 2**63 - 1))
-    return AnyValue(array_value=ArrayValue(values=[_value(item) for item in value]))
+        return integer(_INT, min(max(value, -(2**63)), 2**63 - 1))
+    return sized(_ARRAY, b"".join(sized(ArrayValue.VALUES_FIELD_NUMBER, any_value(item)) for item in value))
+
+
+def utf8(text: str) -> bytes:
+    """Encode text; what UTF-8 cannot carry is replaced as by `encodable`."""
+    return text.encode("utf-8", "replace")
 
 
 def encodable(text: str) -> str:
@@ -81,8 +108,7 @@ def pack(failures: Sequence[FailureSpans], max_bytes: int = 1_000_000) -> tuple[
     chosen: list[FailureSpans] = []
     used_bytes = 0
     for failure in failures:
-        size_bytes = sum(span.ByteSize() for span in failure.spans)
-        size_bytes += sum(record.ByteSize() for record in failure.log_records)
+        size_bytes = sum(map(len, failure.spans)) + sum(map(len, failure.log_records))
         if chosen and used_bytes + size_bytes > max_bytes:
             batches += _pack(chosen)
             chosen, used_bytes = [], 0
@@ -95,29 +121,41 @@ def pack(failures: Sequence[FailureSpans], max_bytes: int = 1_000_000) -> tuple[
 
 def _pack(failures: Sequence[FailureSpans]) -> list[SpanBatch]:
     """Make one request a signal, what is of one resource together."""
-    spans: dict[Origin, list[Span]] = {}
-    log_records: dict[Origin, list[LogRecord]] = {}
+    spans: dict[Origin, list[bytes]] = {}
+    log_records: dict[Origin, list[bytes]] = {}
     for failure in failures:
         spans.setdefault(failure.origin, []).extend(failure.spans)
         if failure.log_records:
             log_records.setdefault(failure.origin, []).extend(failure.log_records)
-    # Built from the outside in: a message that is handed to a constructor is copied whole, at every level again.
-    of_spans = ExportTraceServiceRequest()
-    for origin, told in spans.items():
-        resource_spans = of_spans.resource_spans.add(resource=_resource_of(origin), schema_url=SCHEMA_URL)
-        resource_spans.scope_spans.add(scope=_scope_of(origin), schema_url=SCHEMA_URL).spans.extend(told)
-    batches = [_batch("traces", of_spans.SerializeToString(), sum(map(len, spans.values())))]
+    batches = [_batch("traces", spans)]
     if log_records:
-        of_logs = ExportLogsServiceRequest()
-        for origin, records in log_records.items():
-            resource_logs = of_logs.resource_logs.add(resource=_resource_of(origin), schema_url=SCHEMA_URL)
-            resource_logs.scope_logs.add(scope=_scope_of(origin), schema_url=SCHEMA_URL).log_records.extend(records)
-        batches.append(_batch("logs", of_logs.SerializeToString(), sum(map(len, log_records.values()))))
+        batches.append(_batch("logs", log_records))
     return batches
 
 
-def _batch(signal: Signal, request: bytes, count: int) -> SpanBatch:
+def _batch(signal: Signal, told: Mapping[Origin, Sequence[bytes]]) -> SpanBatch:
+    # Requests of both signals are built alike, with the same numbers: resource, then scope, then what is told.
+    request = b"".join(
+        sized(ExportTraceServiceRequest.RESOURCE_SPANS_FIELD_NUMBER, _of_resource(origin, messages))
+        for origin, messages in told.items()
+    )
+    count = sum(map(len, told.values()))
     return SpanBatch(body=gzip.compress(request, compresslevel=1, mtime=0), spans=count, signal=signal)
+
+
+def _of_resource(origin: Origin, messages: Sequence[bytes]) -> bytes:
+    of_scope = b"".join(
+        [
+            sized(ScopeSpans.SCOPE_FIELD_NUMBER, _scope_of(origin)),
+            *(sized(ScopeSpans.SPANS_FIELD_NUMBER, message) for message in messages),
+            _SCHEMA,
+        ]
+    )
+    resource = sized(ResourceSpans.RESOURCE_FIELD_NUMBER, _resource_of(origin))
+    return resource + sized(ResourceSpans.SCOPE_SPANS_FIELD_NUMBER, of_scope) + _SCHEMA
+
+
+_SCHEMA = sized(ScopeSpans.SCHEMA_URL_FIELD_NUMBER, utf8(SCHEMA_URL))
 
 
 def single_requests(body: bytes, signal: Signal) -> list[bytes]:
@@ -153,14 +191,15 @@ def single_requests(body: bytes, signal: Signal) -> list[bytes]:
     ]
 
 
-def _scope_of(origin: Origin) -> InstrumentationScope:
-    return InstrumentationScope(name="apigateway-exporter", version=origin.version)
+def _scope_of(origin: Origin) -> bytes:
+    name = sized(InstrumentationScope.NAME_FIELD_NUMBER, b"apigateway-exporter")
+    return name + sized(InstrumentationScope.VERSION_FIELD_NUMBER, utf8(origin.version))
 
 
 @lru_cache(maxsize=1024)
-def _resource_of(origin: Origin) -> Resource:
+def _resource_of(origin: Origin) -> bytes:
     api = origin.api
-    attributes: dict[str, Value] = {
+    said: dict[str, Value] = {
         **dict(origin.added),
         SERVICE_NAME: next((name for name in (api.name, api.id) if name != UNKNOWN), "unknown_service"),
         CLOUD_PROVIDER: "aws",
@@ -171,8 +210,8 @@ def _resource_of(origin: Origin) -> Resource:
         CLOUD_RESOURCE_ID: _arn(api),
         AWS_LOG_GROUP_NAMES: sorted({group.name for group in origin.groups}) or None,
     }
-    attributes |= {key: value for key, value in known.items() if value is not None}
-    return Resource(attributes=span_attributes(attributes))
+    said |= {key: value for key, value in known.items() if value is not None}
+    return attributes(Resource.ATTRIBUTES_FIELD_NUMBER, said)
 
 
 def _arn(api: Api) -> str | None:

@@ -5,11 +5,10 @@ own, so that a failure told twice is the same spans. The SDK is not used, becaus
 are random; its wire format is. Which facts stand on a span, and which never do, is said in `conventions.py`.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from opentelemetry.proto.common.v1.common_pb2 import AnyValue
 from opentelemetry.proto.logs.v1.logs_pb2 import LogRecord, SeverityNumber
 from opentelemetry.proto.trace.v1.trace_pb2 import Span, SpanFlags, Status
 from opentelemetry.semconv.attributes.error_attributes import ERROR_TYPE
@@ -17,8 +16,9 @@ from opentelemetry.semconv.attributes.http_attributes import HTTP_RESPONSE_STATU
 
 from exporter.conventions import cut, phase_attributes, request_attributes, span_name
 from exporter.model import ExecutionStep, Failure, Step
-from exporter.span_batch import FailureSpans, Origin, Value, encodable, span_attributes
-from exporter.trace_context import Placement, SpanIds, caller_context, hashed_id, place
+from exporter.protobuf import fixed32, fixed64, integer, sized
+from exporter.span_batch import FailureSpans, Origin, Value, any_value, attributes, utf8
+from exporter.trace_context import Placement, SpanIds, TraceContext, caller_context, hashed_id, place
 from exporter.waterfall import Bar, Phase, Waterfall, waterfall
 
 _NOT_ERRORS = frozenset({"client", "auth", "throttle", "waf"})
@@ -123,7 +123,7 @@ def failure_spans(
     children = (_child(told, bar) for bar in fall.bars)
     log_records = (_log_record(told, step) for step in told.lines) if options.events == "logs" else ()
     origin = Origin(timeline.api, timeline.groups, options.resource, options.version)
-    return FailureSpans(origin, (root, *children), tuple(log_records))
+    return FailureSpans(origin, told.placement.ids, (root, *children), tuple(log_records))
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -141,11 +141,11 @@ class _Told:
     sampled_from: int
 
 
-def _root(told: _Told, fall: Waterfall, options: SpanOptions) -> Span:
+def _root(told: _Told, fall: Waterfall, options: SpanOptions) -> bytes:
     failure, placement = told.failure, told.placement
     caller = placement.caller
     left_out = len(failure.timeline.steps) - len(told.lines)
-    attributes: dict[str, Value] = {
+    said: dict[str, Value] = {
         **request_attributes(failure.timeline, options.allowed_fields),
         ERROR_TYPE: failure.cause if told.is_error else None,
         "apigateway.cause": failure.cause,
@@ -158,85 +158,129 @@ def _root(told: _Told, fall: Waterfall, options: SpanOptions) -> Span:
         "apigateway.lines_left_out": left_out or None,
         "apigateway.sampled_from": told.sampled_from if told.sampled_from > 1 else None,
     }
-    links = []
+    more = []
+    if options.events == "span":
+        more += [sized(Span.EVENTS_FIELD_NUMBER, _event(step)) for step in told.lines]
+        if left_out:
+            more.append(integer(Span.DROPPED_EVENTS_COUNT_FIELD_NUMBER, left_out))
     if placement.link is not None:
-        links.append(
-            Span.Link(
-                trace_id=bytes.fromhex(placement.link.trace_id),
-                span_id=bytes.fromhex(placement.link.parent_id or ""),
-                attributes=span_attributes({"apigateway.link": "caller"}),
-            )
-        )
-    are_events = options.events == "span"
-    return Span(
-        trace_id=bytes.fromhex(placement.ids.trace_id),
-        span_id=bytes.fromhex(placement.ids.span_id),
-        parent_span_id=bytes.fromhex(placement.parent_id or ""),
-        flags=_flags(remote_parent=placement.parent_id is not None),
-        name=encodable(span_name(failure.timeline)),
+        more.append(sized(Span.LINKS_FIELD_NUMBER, _link(placement.link)))
+    return _span(
+        placement.ids,
+        parent_id=placement.parent_id,
+        is_remote=placement.parent_id is not None,
+        name=span_name(failure.timeline),
         kind=Span.SPAN_KIND_SERVER,
-        start_time_unix_nano=_ns(fall.start_ms),
-        end_time_unix_nano=_ns(fall.end_ms),
-        attributes=span_attributes(attributes),
-        events=[_event(step) for step in told.lines] if are_events else [],
-        dropped_events_count=left_out if are_events else 0,
-        links=links,
+        start_ms=fall.start_ms,
+        end_ms=fall.end_ms,
+        said=said,
+        more=more,
         status=_error(failure) if told.is_error else None,
     )
 
 
-def _child(told: _Told, bar: Bar) -> Span:
-    attributes = phase_attributes(told.failure.timeline, bar)
+def _child(told: _Told, bar: Bar) -> bytes:
+    said = phase_attributes(told.failure.timeline, bar)
     status = None
     if bar.phase is told.failed:
         status = _error(told.failure)
-        attributes[ERROR_TYPE] = told.failure.cause
-    elif isinstance(answered := attributes.get(HTTP_RESPONSE_STATUS_CODE), int) and answered >= 400:
+        said[ERROR_TYPE] = told.failure.cause
+    elif isinstance(answered := said.get(HTTP_RESPONSE_STATUS_CODE), int) and answered >= 400:
         # The failure is not its fault, but by the conventions a client's call that got this answer failed.
-        status = Status(code=Status.STATUS_CODE_ERROR)
-        attributes[ERROR_TYPE] = str(answered)
-    ids = told.placement.ids
-    return Span(
-        trace_id=bytes.fromhex(ids.trace_id),
-        span_id=bytes.fromhex(hashed_id(16, "phase", ids.span_id, bar.phase)),
-        parent_span_id=bytes.fromhex(ids.span_id),
-        flags=_flags(remote_parent=False),
+        status = _STATUS_ERROR
+        said[ERROR_TYPE] = str(answered)
+    trace_id, root_id = told.placement.ids
+    return _span(
+        SpanIds(trace_id, hashed_id(16, "phase", root_id, bar.phase)),
+        parent_id=root_id,
+        is_remote=False,
         name=bar.phase,
         kind=Span.SPAN_KIND_CLIENT if bar.phase is Phase.INTEGRATION else Span.SPAN_KIND_INTERNAL,
-        start_time_unix_nano=_ns(bar.start_ms),
-        end_time_unix_nano=_ns(bar.end_ms),
-        attributes=span_attributes(attributes),
+        start_ms=bar.start_ms,
+        end_ms=bar.end_ms,
+        said=said,
         status=status,
     )
 
 
-def _event(step: ExecutionStep) -> Span.Event:
-    return Span.Event(
-        time_unix_nano=_ns(step.at_ms),
-        name=f"apigateway.{step.step}",
-        attributes=span_attributes({"apigateway.text": cut(step.text)}),
+def _span(
+    ids: SpanIds,
+    *,
+    parent_id: str | None,
+    is_remote: bool,
+    name: str,
+    kind: Span.SpanKind.ValueType,
+    start_ms: int,
+    end_ms: int,
+    said: Mapping[str, Value],
+    status: bytes | None,
+    more: Iterable[bytes] = (),
+) -> bytes:
+    """Write a `Span`. `is_remote`: its parent is somebody else's span. `more`: its events and links, as fields."""
+    parts = [
+        sized(Span.TRACE_ID_FIELD_NUMBER, bytes.fromhex(ids.trace_id)),
+        sized(Span.SPAN_ID_FIELD_NUMBER, bytes.fromhex(ids.span_id)),
+        sized(Span.PARENT_SPAN_ID_FIELD_NUMBER, bytes.fromhex(parent_id)) if parent_id is not None else b"",
+        sized(Span.NAME_FIELD_NUMBER, utf8(name)),
+        integer(Span.KIND_FIELD_NUMBER, kind),
+        fixed64(Span.START_TIME_UNIX_NANO_FIELD_NUMBER, _ns(start_ms)),
+        fixed64(Span.END_TIME_UNIX_NANO_FIELD_NUMBER, _ns(end_ms)),
+        attributes(Span.ATTRIBUTES_FIELD_NUMBER, said),
+        *more,
+        sized(Span.STATUS_FIELD_NUMBER, status) if status is not None else b"",
+        fixed32(Span.FLAGS_FIELD_NUMBER, _REMOTE if is_remote else _LOCAL),
+    ]
+    return b"".join(parts)
+
+
+_LOCAL = 1 | SpanFlags.SPAN_FLAGS_CONTEXT_HAS_IS_REMOTE_MASK
+"""Sampled, and its parent is a span of ours."""
+_REMOTE = _LOCAL | SpanFlags.SPAN_FLAGS_CONTEXT_IS_REMOTE_MASK
+
+
+def _link(context: TraceContext) -> bytes:
+    return b"".join(
+        (
+            sized(Span.Link.TRACE_ID_FIELD_NUMBER, bytes.fromhex(context.trace_id)),
+            sized(Span.Link.SPAN_ID_FIELD_NUMBER, bytes.fromhex(context.parent_id or "")),
+            attributes(Span.Link.ATTRIBUTES_FIELD_NUMBER, {"apigateway.link": "caller"}),
+        )
     )
 
 
-def _log_record(told: _Told, step: ExecutionStep) -> LogRecord:
+def _event(step: ExecutionStep) -> bytes:
+    return b"".join(
+        (
+            fixed64(Span.Event.TIME_UNIX_NANO_FIELD_NUMBER, _ns(step.at_ms)),
+            sized(Span.Event.NAME_FIELD_NUMBER, _EVENT_NAMES[step.step]),
+            attributes(Span.Event.ATTRIBUTES_FIELD_NUMBER, {"apigateway.text": cut(step.text)}),
+        )
+    )
+
+
+_EVENT_NAMES = {step: f"apigateway.{step}".encode() for step in Step}
+
+
+def _log_record(told: _Told, step: ExecutionStep) -> bytes:
     """The same line as a record of its own: in a log store it is found by cause and request id, too."""
     severity, name = SeverityNumber.SEVERITY_NUMBER_INFO, "INFO"
     if step.step is Step.REASON:
         severity, name = SeverityNumber.SEVERITY_NUMBER_WARN, "WARN"
         if told.is_error:
             severity, name = SeverityNumber.SEVERITY_NUMBER_ERROR, "ERROR"
-    return LogRecord(
-        time_unix_nano=_ns(step.at_ms),
-        severity_number=severity,
-        severity_text=name,
-        event_name=f"apigateway.{step.step}",
-        body=AnyValue(string_value=encodable(cut(step.text))),
-        attributes=span_attributes(
-            {"apigateway.cause": told.failure.cause, "apigateway.request_id": told.failure.timeline.request_id}
-        ),
-        flags=1,
-        trace_id=bytes.fromhex(told.placement.ids.trace_id),
-        span_id=bytes.fromhex(told.placement.ids.span_id),
+    said = {"apigateway.cause": told.failure.cause, "apigateway.request_id": told.failure.timeline.request_id}
+    return b"".join(
+        (
+            fixed64(LogRecord.TIME_UNIX_NANO_FIELD_NUMBER, _ns(step.at_ms)),
+            integer(LogRecord.SEVERITY_NUMBER_FIELD_NUMBER, severity),
+            sized(LogRecord.SEVERITY_TEXT_FIELD_NUMBER, utf8(name)),
+            sized(LogRecord.BODY_FIELD_NUMBER, any_value(cut(step.text))),
+            attributes(LogRecord.ATTRIBUTES_FIELD_NUMBER, said),
+            fixed32(LogRecord.FLAGS_FIELD_NUMBER, 1),
+            sized(LogRecord.TRACE_ID_FIELD_NUMBER, bytes.fromhex(told.placement.ids.trace_id)),
+            sized(LogRecord.SPAN_ID_FIELD_NUMBER, bytes.fromhex(told.placement.ids.span_id)),
+            sized(LogRecord.EVENT_NAME_FIELD_NUMBER, _EVENT_NAMES[step.step]),
+        )
     )
 
 
@@ -261,14 +305,11 @@ def _is_error(failure: Failure) -> bool:
     return failure.category not in _NOT_ERRORS if status is None else status >= 500
 
 
-def _error(failure: Failure) -> Status:
-    return Status(code=Status.STATUS_CODE_ERROR, message=encodable(cut(failure.evidence)))
+def _error(failure: Failure) -> bytes:
+    return sized(Status.MESSAGE_FIELD_NUMBER, utf8(cut(failure.evidence))) + _STATUS_ERROR
 
 
-def _flags(*, remote_parent: bool) -> int:
-    """Sampled, and whether the parent is somebody else's span."""
-    flags = 1 | SpanFlags.SPAN_FLAGS_CONTEXT_HAS_IS_REMOTE_MASK
-    return flags | SpanFlags.SPAN_FLAGS_CONTEXT_IS_REMOTE_MASK if remote_parent else flags
+_STATUS_ERROR = integer(Status.CODE_FIELD_NUMBER, Status.STATUS_CODE_ERROR)
 
 
 def _ns(at_ms: int) -> int:

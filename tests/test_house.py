@@ -29,7 +29,7 @@ ROOMS = {
     "execution log": {"execution_log", "envelope", "dumps"},
     "correlation": {"correlate", "settle", "windows", "tally", "tombstones", "audit", "identity"},
     "rules": {"rules", "rules_file", "conditions", "facts"},
-    "spans": {"spans", "span_batch", "conventions", "trace_context", "waterfall"},
+    "spans": {"spans", "span_batch", "protobuf", "conventions", "trace_context", "waterfall"},
     "metrics": {"metrics"},
     "config": {"config", "web_config"},
     "sources": {"sources"},

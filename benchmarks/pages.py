@@ -1,4 +1,4 @@
-"""From a page to a commit: decode alone, decode with reading and judging, and with the commit, as ratios in one run.
+"""From a page to a commit: decode alone, then with joining and judging, then with spans and commit, in one run.
 
 Run as `python -m benchmarks.pages`, or with a part of a case's name (`python -m benchmarks.pages 100.0%`) for some.
 """
@@ -19,7 +19,7 @@ from exporter.access_log import access_parser
 from exporter.ledger.sqlite import SqliteLedger
 from exporter.metrics.self_metrics import SelfMetrics
 from exporter.metrics.totals import Totals
-from exporter.model import Api, LogEvent, LogGroup, Page, Window
+from exporter.model import Api, Commit, LogEvent, LogGroup, Page, Window
 from exporter.pipeline import Watch
 from exporter.reading import Labelling
 from exporter.record import Recorder
@@ -57,6 +57,13 @@ class PreparedSource:
         for body in self._pages if first else ():
             yield Page(events=_decode(body).events, response_bytes=len(body), server_at_ms=self._now_ms)
         self.given = self.given or first
+
+
+class ForgetfulLedger(SqliteLedger):
+    """Commits nothing: what is left of a poll is to decode, join and judge."""
+
+    def commit(self, commit: Commit) -> None:
+        del commit
 
 
 def watch_over(source: PreparedSource, ledger: SqliteLedger, *, access: str | None, spans: bool) -> Watch:
@@ -112,17 +119,18 @@ def decode_seconds(pages: list[bytes]) -> float:
     return best_of(run)
 
 
-def poll_seconds(pages: list[bytes], *, access: str | None, spans: bool) -> float:
-    """Decode, read, judge and commit pages: one poll of a new watch."""
+def poll_seconds(pages: list[bytes], *, access: str | None, whole: bool) -> float:
+    """Decode, join and judge pages, `whole`: and make their spans and commit: one poll of a new watch."""
+    ledger_of = SqliteLedger if whole else ForgetfulLedger
 
     def run() -> float:
         now_ms = prepared.START_MS + 120_000
         with (
             tempfile.TemporaryDirectory() as directory,
-            closing(SqliteLedger(Path(directory) / "state.db")) as ledger,
+            closing(ledger_of(Path(directory) / "state.db")) as ledger,
         ):
             source = PreparedSource(pages, now_ms)
-            watch = watch_over(source, ledger, access=access, spans=spans)
+            watch = watch_over(source, ledger, access=access, spans=whole)
             began = time.process_time()
             outcome = watch.poll()
             took = time.process_time() - began
@@ -165,8 +173,10 @@ def figures(*, wanted: str = "", share: float = 1) -> Iterator[Figure]:
             continue
         bodies = prepared.pages(lines)
         decode = decode_seconds(bodies) / len(lines) * 1e6
-        whole = poll_seconds(bodies, access=access, spans=True) / len(lines) * 1e6
+        judged = poll_seconds(bodies, access=access, whole=False) / len(lines) * 1e6
+        whole = poll_seconds(bodies, access=access, whole=True) / len(lines) * 1e6
         yield Figure(PART, name, "decode alone, an event", decode, "us")
+        yield Figure(PART, name, "decode, join and judge, an event", judged, "us", judged / decode, "decode")
         yield Figure(PART, name, "whole poll, an event", whole, "us", whole / decode, "decode")
 
 

@@ -22,6 +22,7 @@ from exporter.settle import (
     Unit,
     claim_placeholders,
     extended_id_of,
+    is_failed,
     segments_of,
     settle_reason,
     units_of,
@@ -34,6 +35,8 @@ _ID, _HEAD, _STATUS = slice(1, 37), slice(37, 39 + execution_log.HEAD), slice(69
 _ROUTINE_HEADS = frozenset(f") {head}" for head in execution_log.ROUTINE_HEADS)
 _TRAILER_HEADS = frozenset(f") {text[: execution_log.HEAD]}" for text in TRAILERS)
 _TERMINAL_HEAD = f") {'Method completed with status: '[: execution_log.HEAD]}"
+_NO_LINKS = 100
+"""So many failures in a row without the line that names their extended id: it is not logged (level ERROR)."""
 _GOOD_STATUSES = {str(status): status for status in range(100, 400)}
 
 
@@ -113,6 +116,8 @@ class Correlator:
         self._unproven: dict[str, int] = {}
         """Ids of failures settled without an execution line, with the time of their last line."""
         self._late_evidence = 0
+        self._unlinked = 0
+        """So many failures in a row came without the line that names the extended id."""
 
     @property
     def open_ids(self) -> Mapping[str, object]:
@@ -220,6 +225,7 @@ class Correlator:
         is_used = any(self._identity.is_settled(Mark.ID, text) for text in ids)
         for segment in segments_of(lines) if is_used else [lines]:
             extended = next((found for line in segment if (found := extended_id_of(line.text)) is not None), None)
+            self._unlinked = 0 if extended is not None else self._unlinked + 1
             if self._identity.knows(request_id, extended):
                 self._note_evidence(request_id, segment)
                 continue
@@ -250,6 +256,8 @@ class Correlator:
             request.judged |= other.judged
             request.units = None
         added = {text for other in others for text in other.ids} | set(ids)
+        if request.ids and not request.ids >= added:
+            self._newly_open.append(request)  # more lines join it than before
         request.ids |= added
         for text in added:
             self._open[text] = request
@@ -323,11 +331,15 @@ class Correlator:
             unit.access is None
             and (self._has_access or not unit.terminal)
             and (unit.last_ms < horizon.state.frontier_ms or settle_reason(unit, horizon) is not None)
-            and self._identity.is_countable(unit)
+            and (self._identity.is_countable(unit) or self._may_yet_join(unit))
             for request in found
             if any(self._open.get(text) is request for text in request.ids)
             for unit in self._units(request)
         )
+
+    def _may_yet_join(self, unit: Unit) -> bool:
+        """Whether the line that names the extended id, which alone joins it to its access line, was passed over."""
+        return not unit.extended_ids and self._unlinked < _NO_LINKS and not self._identity.knows_unit(unit)
 
     def settle(self, judged: Judged, horizon: Horizon) -> None:
         """Make `judged` final, after it was committed: settled lines go, their marks stay."""
@@ -429,13 +441,6 @@ class Correlator:
         for text in request.ids:
             if self._open.get(text) is request:
                 del self._open[text]
-
-
-def is_failed(glance: AccessGlance) -> bool:
-    """Whether an access line alone tells that its request failed."""
-    return (
-        (glance.status is not None and glance.status >= 400) or glance.response_type is not None or glance.gateway_error
-    )
 
 
 def _line(group: LogGroup, event: LogEvent) -> ExecutionLine:

@@ -11,10 +11,10 @@ from collections.abc import Callable, Iterator, Sequence
 
 import structlog
 
-from exporter.correlate import is_failed
 from exporter.execution_log import completed_status, split
 from exporter.filter_patterns import FAILED_EXECUTIONS
 from exporter.model import LogEvent, LogGroup, Page, Unreadable, Window
+from exporter.settle import is_failed
 from exporter.sources import MAX_TESTED, Source, SourceError
 from exporter.watch_spec import WatchSpec
 from exporter.windows import MINUTE_MS

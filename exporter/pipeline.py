@@ -50,6 +50,8 @@ from exporter.windows import (
 )
 
 _CLOCK_TOLERANCE_MS = 2_000
+_MORE_LOOKS = 2
+"""How often a slice may be listed again: for the line that names a request's extended id, and for its access line."""
 _SLICE_START_MS = 10_000
 """After a restart a slice is small, so that a process that is killed again and again gets ahead."""
 _SLICE_MOST_MS = 900_000
@@ -267,13 +269,15 @@ class Watch:
             has_execution=bool(self._execution),
             execution_left_out=bool(listed.left_out),
         )
-        if self._timelines is None:
-            self._note_left_out(listed.left_out)
         if self._timelines is not None:
             horizon = self._ask(self._timelines, horizon, now_ms)
-        elif memory.correlator.overlooked(horizon):
-            for group, seen in self._list_windows(memory, part, now_ms).seen.items():
-                listed.seen.setdefault(group, []).extend(seen)
+        else:
+            self._note_left_out(listed.left_out)
+            for _ in range(_MORE_LOOKS):
+                if not memory.correlator.overlooked(horizon):
+                    break
+                for group, seen in self._list_windows(memory, part, now_ms).seen.items():
+                    listed.seen.setdefault(group, []).extend(seen)
         judged = memory.correlator.judge(horizon)
         recorded = self._recorder.record(judged.settled)
         self._commit(memory, Outcome(state, horizon, judged, recorded, listed.seen, now_ms))

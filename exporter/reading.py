@@ -14,8 +14,9 @@ from typing import Protocol
 from exporter import metrics
 from exporter.access_log import AccessParser
 from exporter.access_variables import ROUTE_FROM, Scalar, glance_from, ms_of
-from exporter.correlate import Correlator, is_failed
+from exporter.correlate import Correlator
 from exporter.model import UNKNOWN, AccessGlance, Api, CounterKey, LogEvent, LogGroup, Unreadable, Window
+from exporter.settle import is_failed
 from exporter.sources import ListingBroken, Source, Unavailable
 from exporter.tally import Seen
 from exporter.windows import BUCKET_MS

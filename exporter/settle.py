@@ -125,6 +125,13 @@ class Horizon:
         return any(window.start_ms <= first_ms and last_ms < window.end_ms for window in listed)
 
 
+def is_failed(glance: AccessGlance) -> bool:
+    """Whether an access line alone tells that its request failed."""
+    return (
+        (glance.status is not None and glance.status >= 400) or glance.response_type is not None or glance.gateway_error
+    )
+
+
 def settle_reason(unit: Unit, horizon: Horizon) -> SettleReason | None:
     """Why `unit`, a failure, may be counted now; None: wait."""
     failure = unit.failure

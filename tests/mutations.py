@@ -126,7 +126,7 @@ MUTATIONS = (
     ),
     Mutation(
         name="what the listing that opened a request passed over is not listed again",
-        edits=(("pipeline.py", "if memory.correlator.overlooked(horizon):", "if False:"),),
+        edits=(("pipeline.py", "if not memory.correlator.overlooked(horizon):", "if True:"),),
     ),
     Mutation(
         name="fetching failures, a request is settled without being asked for a last time",

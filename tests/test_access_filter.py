@@ -8,8 +8,8 @@ from hypothesis import strategies as st
 
 from exporter.access_filter import failed_access_patterns
 from exporter.access_log import CLF, CSV, XML, AccessFormatError, access_parser
-from exporter.correlate import is_failed
 from exporter.model import AccessGlance
+from exporter.settle import is_failed
 from tests.fakes.patterns import compile_pattern
 
 NAMES = ("requestId", "httpMethod", "resourcePath", "status", "responseLatency", "error.message", "error.responseType")

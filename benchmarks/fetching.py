@@ -19,20 +19,14 @@ import boto3
 from botocore.config import Config
 
 from benchmarks import prepared
+from benchmarks.pages import watch_of
 from benchmarks.results import Figure, report
 from exporter.access_filter import failed_access_patterns
 from exporter.access_log import access_parser
 from exporter.ledger.sqlite import SqliteLedger
-from exporter.metrics.self_metrics import SelfMetrics
-from exporter.metrics.totals import Totals
 from exporter.model import Api, LogGroup
-from exporter.pipeline import Watch
-from exporter.reading import Labelling
-from exporter.record import Recorder
-from exporter.rules import shipped_rules
 from exporter.sources.budget import CallBudget
 from exporter.sources.cloudwatch import CloudWatchSource
-from exporter.spans import SpanOptions
 from exporter.watch_spec import Fetch, WatchGroup, WatchSpec
 from tests.fakes import FakeCloudWatch
 
@@ -93,23 +87,7 @@ def cost(fake: FakeCloudWatch, clock: _Clock, fetch: Fetch, form: str) -> Cost:
         jitter=random.Random(1),
     )
     with tempfile.TemporaryDirectory() as directory, closing(SqliteLedger(Path(directory) / "state.db")) as ledger:
-        totals = Totals(zero_hold_ms=0, max_series=20_000, now_ms=source.now_ms)
-        watch = Watch(
-            _spec(fetch, form),
-            source=source,
-            ledger=ledger,
-            totals=totals,
-            self_metrics=SelfMetrics(version="bench", now_ms=source.now_ms),
-            rules=shipped_rules(),
-            recorder=Recorder(
-                wants=lambda _status, _cause: True,
-                admit=totals.admit,
-                labelling=Labelling(),
-                span_options=SpanOptions(),
-            ),
-            ticks=clock,
-            stopping=lambda: False,
-        )
+        watch = watch_of(_spec(fetch, form), source, ledger, spans=True)
         cpu = 0.0
         for second in range(POLL_SECONDS, SECONDS, POLL_SECONDS):
             clock.seconds = prepared.START_MS / 1_000 + second

@@ -7,7 +7,7 @@ import gc
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
 from pathlib import Path
 
@@ -24,6 +24,7 @@ from exporter.pipeline import Watch
 from exporter.reading import Labelling
 from exporter.record import Recorder
 from exporter.rules import shipped_rules
+from exporter.sources import Source
 from exporter.spans import SpanOptions
 from exporter.watch_spec import WatchGroup, WatchSpec
 
@@ -51,6 +52,10 @@ class PreparedSource:
     def now_ms(self) -> int:
         return self._now_ms
 
+    def selected(self, pattern: str, messages: Sequence[str]) -> frozenset[str] | None:
+        del pattern, messages
+        return None
+
     def pages(self, group: LogGroup, window: Window, pattern: str | None = None) -> Iterator[Page]:
         del group, pattern
         first = window.end_ms >= self._now_ms - 1 and not self.given
@@ -66,22 +71,11 @@ class ForgetfulLedger(SqliteLedger):
         del commit
 
 
-def watch_over(source: PreparedSource, ledger: SqliteLedger, *, access: str | None, spans: bool) -> Watch:
-    """A watch on one group of prepared pages."""
-    if access is None:
-        group = WatchGroup(group=GROUP, kind="execution", apis=(API,))
-    else:
-        group = WatchGroup(group=GROUP, kind="access", apis=(API,), parser=access_parser(access))
+def watch_of(spec: WatchSpec, source: Source, ledger: SqliteLedger, *, spans: bool) -> Watch:
+    """A watch as the daemon makes it, alone."""
     totals = Totals(zero_hold_ms=0, max_series=20_000, now_ms=source.now_ms)
     return Watch(
-        WatchSpec(
-            name="bench",
-            groups=(group,),
-            max_request_ms=30_000,
-            allowed_lateness_ms=330_000,
-            poll_interval_ms=20_000,
-            initial_lookback_ms=300_000,
-        ),
+        spec,
         source=source,
         ledger=ledger,
         totals=totals,
@@ -95,6 +89,22 @@ def watch_over(source: PreparedSource, ledger: SqliteLedger, *, access: str | No
         ),
         ticks=time.monotonic,
         stopping=lambda: False,
+    )
+
+
+def spec_of(access: str | None) -> WatchSpec:
+    """What a watch on one group of prepared pages reads."""
+    if access is None:
+        group = WatchGroup(group=GROUP, kind="execution", apis=(API,))
+    else:
+        group = WatchGroup(group=GROUP, kind="access", apis=(API,), parser=access_parser(access))
+    return WatchSpec(
+        name="bench",
+        groups=(group,),
+        max_request_ms=30_000,
+        allowed_lateness_ms=330_000,
+        poll_interval_ms=20_000,
+        initial_lookback_ms=300_000,
     )
 
 
@@ -130,7 +140,7 @@ def poll_seconds(pages: list[bytes], *, access: str | None, whole: bool) -> floa
             closing(ledger_of(Path(directory) / "state.db")) as ledger,
         ):
             source = PreparedSource(pages, now_ms)
-            watch = watch_over(source, ledger, access=access, spans=whole)
+            watch = watch_of(spec_of(access), source, ledger, spans=whole)
             began = time.process_time()
             outcome = watch.poll()
             took = time.process_time() - began

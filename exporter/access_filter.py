@@ -31,7 +31,7 @@ _TELLING = 4
 def failed_access_patterns(spec: str) -> tuple[str, ...]:
     """Patterns that select the failing lines of a format (as `access_parser` takes it), the most sparing first.
 
-    The next is for lines that the one before misses: of a format that the stage has meanwhile changed. None: the
+    The next is for lines that the one before misses: of a format that the stage has meanwhile changed. Empty where the
     format does not log the status, without which failures cannot be selected. Raises `AccessFormatError`.
     """
     others = (*_RESPONSE_TYPES, *GATEWAY_ERROR_WORDS)
@@ -46,12 +46,12 @@ def failed_access_patterns(spec: str) -> tuple[str, ...]:
     kind = _surroundings("error.responseType", pieces)
     if kind is not None and len("".join((kind[0] or "").split())) >= _TELLING:
         others = (f"{_lead(kind[0])}[A-Z]", *others)
-    own = regex(f"{_lead(before)}{_NUMBER}{literal(behind[:1])}", *others)
+    own = regex(f"{_lead(before)}{_NUMBER}{literal(behind)}", *others)
     return (own, anywhere) if len(own) <= MAX_PATTERN else (anywhere,)
 
 
 def _surroundings(name: str, pieces: Sequence[Piece]) -> tuple[str | None, str] | None:
-    """The texts before (None: it begins the line) and behind a variable, as far as they are ASCII.
+    """The text before a variable (None: it begins the line) and the character behind it, as far as they are ASCII.
 
     None where the format does not log it.
     """

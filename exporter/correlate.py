@@ -99,9 +99,11 @@ class Correlator:
         describe: Describe,
         classify: Classify,
         max_open: int = 50_000,
-        by_access_alone: bool = False,
+        by_id: bool = False,
     ) -> None:
-        self._identity = Identity(tombstones, has_access=has_access, by_access_alone=by_access_alone)
+        """`by_id`: execution lines are asked for by the ids of open requests, so that no listing passes over any."""
+        self._identity = Identity(tombstones, has_access=has_access, by_access_alone=by_id and has_access)
+        self._by_id = by_id
         self._has_access = has_access
         self._has_execution = has_execution
         self._describe = describe
@@ -248,7 +250,6 @@ class Correlator:
         if not found:
             new = _Open()
             found[id(new)] = new
-            self._newly_open.append(new)
         request, *others = found.values()
         for other in others:
             request.access |= other.access
@@ -256,7 +257,7 @@ class Correlator:
             request.judged |= other.judged
             request.units = None
         added = {text for other in others for text in other.ids} | set(ids)
-        if request.ids and not request.ids >= added:
+        if not (self._by_id or request.ids >= added):
             self._newly_open.append(request)  # more lines join it than before
         request.ids |= added
         for text in added:

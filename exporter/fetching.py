@@ -7,12 +7,12 @@ remembers nothing that a restart would miss.
 """
 
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from exporter.access_log import AccessParser
 from exporter.correlate import Correlator
-from exporter.filter_patterns import id_patterns
+from exporter.filter_patterns import either, id_batches
 from exporter.filtering import Filters
 from exporter.model import CounterKey, LogEvent, LogGroup, Unreadable, Window
 from exporter.reading import UNREADABLE, AccessTaker, Admit, Directory, ExecutionTaker, GroupReader
@@ -20,7 +20,7 @@ from exporter.settle import Horizon, Unit, settle_reason
 from exporter.sources import GroupUnreadable, Source
 from exporter.tally import Seen
 from exporter.watch_spec import WatchSpec
-from exporter.windows import MINUTE_MS
+from exporter.windows import MINUTE_MS, neighbourhoods
 
 _ASKABLE = re.compile(r"[A-Za-z0-9_=+/.:-]{1,256}", re.ASCII)
 _EARLY_MS = 5_000
@@ -165,7 +165,7 @@ class Timelines:
             wanted = [unit for unit in units if unit.key in due and not result.windows.keys() >= _ids_of(unit)]
             if not wanted:
                 break
-            for window, near in _neighbours(wanted, self._span):
+            for window, near in neighbourhoods(wanted, self._span):
                 self._ask_for(source, window, near, now_ms, result)
             units = self._correlator.failing()
         open_now = {unit.key for unit in units}
@@ -185,24 +185,35 @@ class Timelines:
         return Window(begin_ms - _EARLY_MS, unit.first_ms + self._max_request_ms + MINUTE_MS)
 
     def _ask_for(self, source: Source, window: Window, units: Sequence[Unit], now_ms: int, result: Asked) -> None:
-        ids = sorted({text for unit in units for text in _ids_of(unit)})
-        window = Window(window.start_ms, min(window.end_ms, now_ms))
+        """Ask for requests that are near each other, in order of time."""
+        spans: dict[str, Window] = {}
+        for unit in units:
+            span = self._span(unit)
+            spans |= {text: _joined([spans.get(text, span), span]) for text in _ids_of(unit)}
+        asks: list[tuple[str | None, Window]] = []
+        for batch in id_batches(spans):
+            span = _joined([spans[text] for text in batch])
+            span = Window(span.start_ms, min(span.end_ms, now_ms))
+            asks.append((either(batch), span))
+            result.windows |= dict.fromkeys(batch, span)
         for group, taker in self._takers.items():
             if group in result.left_out:
                 continue
-            patterns: Sequence[str | None] = id_patterns(ids)
             # Where nearly everything fails, reading everything is cheaper than asking for it.
             density = self._filters.pages_per_ms(group)
-            if density > 0 and max(1.0, density * (window.end_ms - window.start_ms)) < len(patterns):
-                patterns = [None]
+            is_dear = density is not None and max(1.0, density * (window.end_ms - window.start_ms)) < len(asks)
+            whole = [(None, Window(window.start_ms, min(window.end_ms, now_ms)))]
             try:
-                for pattern in patterns:
-                    listed = GroupReader(group, taker, pattern).read(source, window, new_since_ms=now_ms)
+                for pattern, span in whole if is_dear else asks:
+                    listed = GroupReader(group, taker, pattern).read(source, span, new_since_ms=now_ms)
                     result.pages += listed.pages
                     result.events[group] = result.events.get(group, 0) + listed.events
             except GroupUnreadable as error:
                 result.left_out[group] = error.reason
-        result.windows |= dict.fromkeys(ids, window)
+
+
+def _joined(spans: Sequence[Window]) -> Window:
+    return Window(min(span.start_ms for span in spans), max(span.end_ms for span in spans))
 
 
 def _ids_of(unit: Unit) -> frozenset[str]:
@@ -212,17 +223,3 @@ def _ids_of(unit: Unit) -> frozenset[str]:
     """
     ids = frozenset(filter(_ASKABLE.fullmatch, unit.ids))
     return (ids - unit.extended_ids) or ids
-
-
-def _neighbours(units: Sequence[Unit], span: Callable[[Unit], Window]) -> Iterator[tuple[Window, list[Unit]]]:
-    """Put requests that are near each other in time into one listing; one far off would make it pass over much."""
-    near: list[Unit] = []
-    window = Window(0, 0)
-    for own, unit in sorted(((span(unit), unit) for unit in units), key=lambda pair: pair[0]):
-        if near and own.start_ms > window.end_ms:
-            yield window, near
-            near = []
-        window = Window(window.start_ms, max(window.end_ms, own.end_ms)) if near else own
-        near.append(unit)
-    if near:
-        yield window, near

@@ -26,22 +26,27 @@ def phrase(text: str) -> str:
 
 def either(texts: Sequence[str]) -> str:
     """Return the pattern that selects lines with any of these texts."""
-    return _joined([f"?{phrase(text)}" for text in texts])
+    terms = [phrase(text) for text in texts]
+    return terms[0] if len(terms) == 1 else " ".join(f"?{term}" for term in terms)
 
 
 def id_patterns(ids: Iterable[str]) -> list[str]:
-    """Return patterns that select the lines with any of `ids`, as few as a pattern's length allows: 25 ids in each."""
-    found: list[str] = []
-    terms: list[str] = []
+    """Return patterns that select the lines with any of `ids`, as few as a pattern's length allows."""
+    return [either(batch) for batch in id_batches(ids)]
+
+
+def id_batches(ids: Iterable[str]) -> list[list[str]]:
+    """Put as many ids together, in their order, as `either` can hold in one pattern: 25 request ids."""
+    batches: list[list[str]] = []
+    used = MAX_PATTERN
     for text in ids:
-        term = f"?{phrase(text)}"
-        if terms and sum(map(len, terms)) + len(terms) + len(term) > MAX_PATTERN:
-            found.append(_joined(terms))
-            terms = []
-        terms.append(term)
-    if terms:
-        found.append(_joined(terms))
-    return found
+        size = len(phrase(text)) + len(" ?")
+        if used + size > MAX_PATTERN:
+            batches.append([])
+            used = -len(" ")
+        batches[-1].append(text)
+        used += size
+    return batches
 
 
 def regex(*alternatives: str) -> str:
@@ -58,10 +63,6 @@ def literal(text: str) -> str:
         character if _PLAIN.match(character) else r"\s" if character.isspace() else f"\\x{ord(character):02x}"
         for character in text
     )
-
-
-def _joined(terms: Sequence[str]) -> str:
-    return terms[0].removeprefix("?") if len(terms) == 1 else " ".join(terms)
 
 
 GATEWAY_ERROR_WORDS = tuple(literal(head.rstrip(" :")) for head in GATEWAY_ERRORS)

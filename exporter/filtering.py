@@ -15,7 +15,7 @@ from exporter.execution_log import completed_status, split
 from exporter.filter_patterns import FAILED_EXECUTIONS
 from exporter.model import LogEvent, LogGroup, Page, Unreadable, Window
 from exporter.settle import is_failed
-from exporter.sources import MAX_TESTED, Source, SourceError
+from exporter.sources import MAX_TESTED, GroupUnreadable, Source, SourceError
 from exporter.watch_spec import WatchSpec
 from exporter.windows import MINUTE_MS
 
@@ -23,7 +23,6 @@ HOUR_MS = 60 * MINUTE_MS
 _SOON_MS = 5 * MINUTE_MS
 """When to look again, after a look that met no line."""
 _FAILED = "504"
-_PAGE_BYTES, _PAGE_EVENTS = 1_000_000, 10_000
 
 _log = structlog.get_logger(__name__)
 
@@ -53,9 +52,9 @@ class Filters:
         """The pattern for a group that tells of failures; None for one that is only asked by id."""
         return next(iter(self._patterns.get(group, ())), None)
 
-    def pages_per_ms(self, group: LogGroup) -> float:
-        """How many pages all lines of a group fill, by event time; 0 while it is not known."""
-        return self._pages_per_ms.get(group, 0.0)
+    def pages_per_ms(self, group: LogGroup) -> float | None:
+        """How many pages all lines of a group fill, by event time; None while it is not known."""
+        return self._pages_per_ms.get(group)
 
     def refused(self, group: LogGroup) -> None:
         """Do without the present pattern of a group from now on."""
@@ -77,8 +76,8 @@ class Filters:
         end_ms = now_ms - self._spec.allowed_lateness_ms
         window = Window(end_ms - MINUTE_MS, end_ms)
         found = False
-        try:
-            for item in self._spec.groups:
+        for item in self._spec.groups:
+            try:
                 page = next(source.pages(item.group, window), None)
                 if page is None:
                     continue
@@ -86,8 +85,10 @@ class Filters:
                 if item.group in self._patterns and page.events:
                     found = True
                     self._compare(source, item.group, page.events)
-        except SourceError:
-            return  # the group's own listing will say so
+            except GroupUnreadable:
+                self._pages_per_ms[item.group] = 0.0  # its own listing will say so
+            except SourceError:
+                return
         self._due_ms = now_ms + (HOUR_MS if found else _SOON_MS)
 
     def _compare(self, source: Source, group: LogGroup, events: Sequence[LogEvent]) -> None:
@@ -120,10 +121,9 @@ class Filters:
 
 def _density(page: Page, window: Window) -> float:
     """Pages a millisecond, from the first page of a window."""
-    share = max(page.response_bytes / _PAGE_BYTES, len(page.events) / _PAGE_EVENTS)
-    if not page.events or share < 0.5:
-        return share / (window.end_ms - window.start_ms)
-    return share / max(page.events[-1].at_ms - window.start_ms, 1)
+    if not page.events or page.fill < 0.5:  # all that the window has
+        return page.fill / (window.end_ms - window.start_ms)
+    return page.fill / max(page.events[-1].at_ms - window.start_ms, 1)
 
 
 def _serves(source: Source, group: LogGroup, pattern: str, messages: Sequence[str], failed: Sequence[LogEvent]) -> bool:

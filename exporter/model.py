@@ -83,6 +83,11 @@ class Page(msgspec.Struct, frozen=True, kw_only=True):
     server_at_ms: int | None = None
     """The service's own clock (its `Date` header, second precision) when it answered."""
 
+    @property
+    def fill(self) -> float:
+        """How much of AWS's largest page it is: of 1 MB or 10,000 events."""
+        return max(self.response_bytes / 1_000_000, len(self.events) / 10_000)
+
 
 # ------------------------------------------------------------------------------------------------------ what lines say
 

@@ -72,7 +72,8 @@ class PollOutcome(NamedTuple):
     message: str = ""
     """For people: which group, and why."""
     pages_in_full: float = 0.0
-    """How many pages all lines would have cost, where only those of failed requests were read."""
+    """How many pages all lines would have cost, where only those of failed requests were read; infinite while nobody
+    knows."""
 
 
 class _WrongClock(Exception):
@@ -167,8 +168,13 @@ class Watch:
     def _pages_in_full(self) -> float:
         if not self._failures_only:
             return self._pages
-        densities = [self._filters.pages_per_ms(item.group) for item in self.spec.groups]
-        return sum(min(pages_a_poll(density, self._timing, self.spec.poll_interval_ms)) for density in densities)
+        found = 0.0
+        for item in self.spec.groups:
+            density = self._filters.pages_per_ms(item.group)
+            if density is None:
+                return float("inf")  # not known yet: no reason to try
+            found += min(pages_a_poll(density, self._timing, self.spec.poll_interval_ms))
+        return found
 
     @property
     def stages(self) -> Sequence[Api]:
@@ -286,12 +292,13 @@ class Watch:
 
     def _ask(self, timelines: Timelines, horizon: Horizon, now_ms: int) -> Horizon:
         """Fetch the execution lines of open requests by id. Returns the horizon with what that has brought."""
-        asked = timelines.ask(self._source, replace(horizon, asked={}), now_ms)
+        asked = timelines.ask(self._source, replace(horizon, asked={}, execution_left_out=bool(self.left_out)), now_ms)
         self._pages += asked.pages
         for group, events in asked.events.items():
             self._metrics.log_events.labels(self.spec.name, group.name).inc(events)
-        self._note_left_out(asked.left_out)
-        return replace(horizon, asked=asked.windows, execution_left_out=bool(asked.left_out))
+        if asked.windows:
+            self._note_left_out(asked.left_out)
+        return replace(horizon, asked=asked.windows, execution_left_out=bool(self.left_out))
 
     def _list_windows(self, memory: Memory, part: Slice, now_ms: int) -> "_Listings":
         """List every group in every window of a slice, each to its end."""
@@ -357,7 +364,7 @@ class Watch:
             has_execution=bool(self._execution),
             describe=self._describer.describe,
             classify=self._rules.classify,
-            by_access_alone=self._failures_only and bool(self._access),
+            by_id=self._failures_only,
         )
 
     def _make_readers(self, correlator: Correlator) -> Sequence[GroupReader]:

@@ -27,7 +27,6 @@ UNREADABLE = "unreadable"
 _LISTINGS = 3
 """How often a broken listing is begun anew before its window is left unread."""
 _ROUTES_KNOWN = 100_000
-_PAGE_BYTES, _PAGE_EVENTS = 1_000_000, 10_000
 
 Admit = Callable[[CounterKey], CounterKey]
 
@@ -337,7 +336,7 @@ class GroupReader:
             if listed.pages == 0:
                 listed.server_at_ms = page.server_at_ms
             listed.pages += 1
-            listed.full_pages += max(page.response_bytes / _PAGE_BYTES, len(page.events) / _PAGE_EVENTS)
+            listed.full_pages += page.fill
             if not page.events:
                 continue
             # The execution log of a watch with an access log is not counted: its lines may be taken twice.

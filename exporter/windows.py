@@ -6,11 +6,14 @@ and a last time once nothing can be late any more, which alone moves the frontie
 or knows the present: the caller says what time it is.
 """
 
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 from enum import StrEnum
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 from exporter.model import Window
+
+T = TypeVar("T")
 
 BUCKET_MS = 10_000
 """Windows start on such bounds, so that a tally's bucket is never cut at its left."""
@@ -176,6 +179,20 @@ def pages_a_poll(pages_per_ms: float, timing: Timing, poll_interval_ms: int) -> 
     lead_ms = timing.max_request_ms
     three = pages(poll_interval_ms + OVERLAP_MS) * 2 + pages(MINUTE_MS + lead_ms) * poll_interval_ms / MINUTE_MS
     return pages(timing.allowed_lateness_ms + lead_ms + MINUTE_MS // 2), three
+
+
+def neighbourhoods(items: Iterable[T], span: Callable[[T], Window]) -> Iterator[tuple[Window, list[T]]]:
+    """Put items whose spans meet together, in order of time; one far off would make a listing pass over much."""
+    near: list[T] = []
+    window = Window(0, 0)
+    for own, item in sorted(((span(item), item) for item in items), key=lambda pair: pair[0]):
+        if near and own.start_ms > window.end_ms:
+            yield window, near
+            near = []
+        window = Window(window.start_ms, max(window.end_ms, own.end_ms)) if near else own
+        near.append(item)
+    if near:
+        yield window, near
 
 
 def _left(state: ReadState, now_ms: int, timing: Timing) -> int:

@@ -1,12 +1,14 @@
 """A watch that fetches only what tells of failures: what it counts, when it asks, and when it gives up doing so."""
 
 import contextlib
+import gc
 import json
 import random
 from collections import Counter
 from itertools import pairwise
 
 import pytest
+import structlog
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -217,18 +219,19 @@ def test_twenty_five_ids_are_asked_for_in_one_call():
     source = MemorySource(world=world, now=START_MS + 10_000, filters=True, page_bytes=20_000_000)
     with alive(source, access_format=FORMAT) as life:
         life.poll()
-        asked = [
-            pattern
-            for (group, _), pattern in zip(source.windows, source.patterns, strict=True)
-            if is_asked(group, pattern)
-        ]
+        asked = asked_for(source)
         assert len(asked) == 2
-        assert all(len(pattern) <= 1_024 for pattern in asked)
+        assert all(len(pattern) <= 1_024 for _, pattern in asked)
         assert sum(life.failures().values()) == 50
 
 
-def is_asked(group, pattern):
-    return group == EXECUTION and pattern is not None
+def asked_for(source):
+    """Over which time, and by which pattern, execution lines were asked for by id."""
+    return [
+        (window, pattern)
+        for (group, window), pattern in zip(source.windows, source.patterns, strict=True)
+        if group == EXECUTION and pattern is not None
+    ]
 
 
 def test_where_nearly_everything_fails_all_lines_are_read_instead_of_asked_for_by_id():
@@ -240,12 +243,7 @@ def test_where_nearly_everything_fails_all_lines_are_read_instead_of_asked_for_b
     source = MemorySource(world=world, now=START_MS + 10_000, filters=True)
     with alive(source, access_format=FORMAT) as life:
         life.poll()
-        asked = [
-            pattern
-            for (group, _), pattern in zip(source.windows, source.patterns, strict=True)
-            if is_asked(group, pattern)
-        ]
-        assert asked == []
+        assert asked_for(source) == []
         live(life, random.Random(0), until_ms=START_MS + 600_000)
         assert life.failures() == truth(world)
 
@@ -261,6 +259,60 @@ def test_an_execution_group_that_cannot_be_read_leaves_what_access_lines_tell():
             outcomes.add(life.poll().outcome)
         assert life.failures() == truth(world)
         assert "left_out" in outcomes
+
+
+def test_an_execution_group_that_stays_denied_is_told_once_and_costs_no_further_looks():
+    world = make_world(random.Random(3), outcomes=["ok", "permission"], span_ms=1_200_000)
+    source = MemorySource(world=world, filters=True)
+    source.fault = lambda group, _: denied(group) if group == EXECUTION else None
+    with alive(source, access_format=FORMAT) as life, structlog.testing.capture_logs() as said:
+        live(life, random.Random(0), until_ms=END_MS)
+        assert by_status(life.failures()) == by_status(truth(world))
+    told = Counter(line["event"] for line in said)
+    assert told["log group cannot be read"] == 1
+    assert told["log group can be read again"] == 0
+    assert source.patterns.count(None) <= 6, "one look at each group an hour, or in five minutes where it was empty"
+
+
+def test_a_poll_tells_no_small_price_of_everything_before_it_knows_it():
+    world = make_world(random.Random(3), outcomes=LOUD)
+    source = MemorySource(world=world, filters=True)
+    source.fault = lambda group, _: unavailable(group) if source.patterns[-1] is None else None
+    with alive(source, access_format=FORMAT) as life:
+        assert life.poll().pages_in_full == float("inf")
+        source.fault = lambda _group, _page: None
+        assert 0 < life.poll().pages_in_full < 100
+
+
+@pytest.mark.parametrize("access", [True, False])
+def test_what_was_settled_is_let_go_of(access):
+    world = make_world(random.Random(4), count=200, outcomes=["ok", "timeout"], access=access)
+    source = MemorySource(world=world, filters=True)
+    with alive(source, access=access) as life:
+        gc.collect()
+        before = held()
+        live(life, random.Random(0), until_ms=END_MS + 600_000)
+        assert life.failures() == truth(world)
+        gc.collect()
+        assert held() - before <= 5
+
+
+def held():
+    """How many open requests and lines of them are in memory."""
+    return sum(type(thing).__name__ in {"_Open", "ExecutionLine", "AccessLine"} for thing in gc.get_objects())
+
+
+def test_requests_far_from_each_other_are_asked_for_where_they_are():
+    """In a stretch where requests fail all the time, each 25 of them are looked for in their own minutes."""
+    world = World()
+    for number in range(100):
+        put(world, request(number, START_MS - 900_000 + number * 6_000, 400), visible_ms=START_MS - 200_000)
+    source = MemorySource(world=world, now=START_MS + 10_000, filters=True, page_bytes=200_000_000)
+    with alive(source, access_format=FORMAT, initial_lookback_ms=1_800_000) as life:
+        live(life, random.Random(0), until_ms=START_MS + 100_000)
+        assert life.failures() == truth(world)
+    longest = max(window.end_ms - window.start_ms for window, _ in asked_for(source))
+    assert longest <= 25 * 6_000 + 120_000
 
 
 @pytest.mark.parametrize("hostile", ['x" || "y', "a" * 2_000, 'é\n"', "%.*%", "-"])

@@ -292,6 +292,7 @@ class MemorySource:
     now: int = START_MS
     page_size: int = 10_000
     page_bytes: int = 1_000
+    """Of pages with all lines; what a pattern selects is little."""
     skew_ms: int = 0
     """How far our own clock is ahead until the first answer."""
     fault: Callable[[LogGroup, int], SourceError | BaseException | None] = lambda _group, _page: None
@@ -330,13 +331,12 @@ class MemorySource:
             ),
             key=lambda event: event.event_id,
         )
+        size = self.page_bytes if pattern is None else 1_000
         for begin in range(0, max(len(events), 1), self.page_size):
             fault = self.fault(group, self.pages_given)
             if fault is not None:
                 raise fault
-            page = Page(
-                events=events[begin : begin + self.page_size], response_bytes=self.page_bytes, server_at_ms=self.now
-            )
+            page = Page(events=events[begin : begin + self.page_size], response_bytes=size, server_at_ms=self.now)
             self._answered = True
             self.pages_given += 1
             yield page

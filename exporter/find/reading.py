@@ -5,7 +5,7 @@ cannot be read is left out of the rest of a search, and named. Nothing here judg
 """
 
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import TypeVar
 
 from exporter.access_log import AccessParser
@@ -14,9 +14,10 @@ from exporter.filter_patterns import id_patterns
 from exporter.find.patterns import access_pattern, execution_patterns
 from exporter.find.query import Query
 from exporter.model import AccessGlance, LogEvent, LogGroup, Window
-from exporter.settle import AccessLine, ExecutionLine
+from exporter.settle import AccessLine, ExecutionLine, extended_id_of
 from exporter.sources import ListingBroken, Source, SourceError
 from exporter.watch_spec import WatchSpec
+from exporter.windows import neighbourhoods
 
 MOST_LINES = 20_000
 """So many lines of a window are kept, the newest: whoever gets more asks too broadly."""
@@ -24,7 +25,6 @@ MOST_LINES = 20_000
 _LISTINGS = 3
 _EARLY_MS = 60_000
 """How much before its known lines a request's other lines are looked for."""
-_LINK = "Extended Request Id: "
 
 _Line = TypeVar("_Line")
 
@@ -85,7 +85,7 @@ class Desk:
     def execution_lines_of(self, lines: Sequence[AccessLine | ExecutionLine]) -> list[ExecutionLine]:
         """All execution lines of the requests that `lines` are of: by request id, found by extended id if need be."""
         found: dict[str, ExecutionLine] = {}
-        for window, near in self._neighbourhoods(lines):
+        for window, near in neighbourhoods(lines, lambda line: self.around([line])):
             ids = {text for line in near if (text := request_id_of(line)) is not None}
             nameless = {
                 line.glance.extended_request_id
@@ -95,8 +95,10 @@ class Desk:
             for pattern in id_patterns(sorted(text for text in nameless if text)):
                 ids |= {
                     text
-                    for link in self._executions(window, pattern, lambda event: _LINK in event.message)
-                    if link.text.removeprefix(_LINK).strip() in nameless and (text := request_id_of(link)) is not None
+                    for link in self._executions(
+                        window, pattern, lambda event: extended_id_of(split(event.message)[1]) is not None
+                    )
+                    if extended_id_of(link.text) in nameless and (text := request_id_of(link)) is not None
                 }
             for line in self._executions_of(frozenset(ids), window):
                 found[line.event.event_id] = line
@@ -115,19 +117,6 @@ class Desk:
         # An execution line may be the last of its request; an access line is of its beginning.
         before_ms = _EARLY_MS + (spec.max_request_ms if any(isinstance(line, ExecutionLine) for line in lines) else 0)
         return Window(min(times) - before_ms, max(times) + spec.max_request_ms + spec.allowed_lateness_ms)
-
-    def _neighbourhoods(
-        self, lines: Sequence[AccessLine | ExecutionLine]
-    ) -> Iterator[tuple[Window, Sequence[AccessLine | ExecutionLine]]]:
-        """Put requests that are near each other in time into one listing; one far off would make it pass over much."""
-        near: list[AccessLine | ExecutionLine] = []
-        for line in sorted(lines, key=lambda line: line.event.at_ms):
-            if near and self.around([line]).start_ms > self.around(near).end_ms:
-                yield self.around(near), near
-                near = []
-            near.append(line)
-        if near:
-            yield self.around(near), near
 
     # ---- listing
 

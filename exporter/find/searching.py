@@ -16,13 +16,12 @@ from exporter.find.stretches import stretches
 from exporter.model import Failure, LogGroup, RequestTimeline, Window
 from exporter.reading import Directory
 from exporter.rules import RuleSet
-from exporter.settle import AccessLine, ExecutionLine, Unit, units_of
+from exporter.settle import AccessLine, ExecutionLine, Unit, extended_id_of, units_of
 from exporter.sources import Source
 from exporter.watch_spec import WatchSpec
 
 _CHUNK = 25
 """Requests whose execution lines are asked for together: so many ids fit into a pattern."""
-_LINK = "Extended Request Id: "
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -234,7 +233,7 @@ class _Judge:
 def _joined(accesses: Iterable[AccessLine], executions: Iterable[ExecutionLine]) -> list[list[Unit]]:
     """Put lines together by id, as far as ids go; what of them is one request, `units_of` knows."""
     by_extended = {
-        line.text.removeprefix(_LINK).strip(): request_id_of(line) for line in executions if line.text.startswith(_LINK)
+        extended: request_id_of(line) for line in executions if (extended := extended_id_of(line.text)) is not None
     }
     access_of: defaultdict[str, dict[str, AccessLine]] = defaultdict(dict)
     execution_of: defaultdict[str, dict[str, ExecutionLine]] = defaultdict(dict)

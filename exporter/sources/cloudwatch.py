@@ -32,7 +32,7 @@ BACKOFF_SECONDS = (0.0, 0.5, 1.0, 2.0, 4.0, 8.0)
 
 FRUITLESS_PAGES = 1_000
 """So many pages in a row that bring nothing later than what was there before are no listing any more."""
-FRUITLESS_FILTERED_PAGES = 100 * FRUITLESS_PAGES
+FRUITLESS_FILTERED_PAGES = 10 * FRUITLESS_PAGES
 """The same with a filter pattern: AWS answers with an empty page for each stretch that it searched in vain."""
 
 RECONNECT_SECONDS = 60.0

@@ -56,8 +56,8 @@ class PreparedSource:
         del pattern, messages
         return None
 
-    def pages(self, group: LogGroup, window: Window, pattern: str | None = None) -> Iterator[Page]:
-        del group, pattern
+    def pages(self, group: LogGroup, window: Window, pattern: str | None = None, parts: int = 1) -> Iterator[Page]:
+        del group, pattern, parts
         first = window.end_ms >= self._now_ms - 1 and not self.given
         for body in self._pages if first else ():
             yield Page(events=_decode(body).events, response_bytes=len(body), server_at_ms=self._now_ms)

@@ -18,6 +18,8 @@ from exporter.settle import (
     AccessLine,
     ExecutionLine,
     Horizon,
+    Judged,
+    Settled,
     SettleReason,
     Unit,
     claim_placeholders,
@@ -57,32 +59,6 @@ class _Open:
         return min(line.event.at_ms for lines in (self.access, self.execution) for line in lines.values())
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Settled:
-    """A failure that is final."""
-
-    unit: Unit
-    failure: Failure
-    reason: SettleReason
-    reused_id: bool
-    """Another request had its request id before, or has it now: the id identifies nothing."""
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Judged:
-    """What one round of judging decided; nothing of it holds before `Correlator.settle` is told it was committed."""
-
-    settled: Sequence[Settled]
-    absorbed: Sequence[AccessLine]
-    """Access lines of failures that were counted without one."""
-    marks: Mapping[tuple[LogGroup, int], frozenset[int]]
-    """The marks to be added, by group and minute."""
-    first_open_ms: int | None
-    """The earliest line of what stays open."""
-    late_evidence: int
-    """Reason lines that came after their request had been settled without them."""
-
-
 Describe = Callable[[Unit], RequestTimeline]
 Classify = Callable[[RequestTimeline], Failure | None]
 
@@ -98,6 +74,7 @@ class Correlator:
         has_execution: bool,
         describe: Describe,
         classify: Classify,
+        max_request_ms: int,
         max_open: int = 50_000,
         by_id: bool = False,
     ) -> None:
@@ -108,6 +85,7 @@ class Correlator:
         self._has_execution = has_execution
         self._describe = describe
         self._classify = classify
+        self._max_request_ms = max_request_ms
         self._max_open = max_open
         self._open: dict[str, _Open] = {}
         """By id; an access line that nothing joins stands under its event id."""
@@ -225,7 +203,7 @@ class Correlator:
         ids = {request_id, *(found for line in lines if (found := extended_id_of(line.text)) is not None)}
         # Only where a request of that id was settled before, it matters now which lines are of which request.
         is_used = any(self._identity.is_settled(Mark.ID, text) for text in ids)
-        for segment in segments_of(lines) if is_used else [lines]:
+        for segment in segments_of(lines, self._max_request_ms) if is_used else [lines]:
             extended = next((found for line in segment if (found := extended_id_of(line.text)) is not None), None)
             self._unlinked = 0 if extended is not None else self._unlinked + 1
             if self._identity.knows(request_id, extended):
@@ -289,7 +267,9 @@ class Correlator:
         for unit in units:
             if unit.failure is None or not self._identity.is_countable(unit):
                 continue
-            reason = settle_reason(unit, horizon)
+            # Under an id that others used, lines without an extended id may be theirs, until all have been read.
+            own = unit.linked or self._unlinked >= _NO_LINKS or not self._shares_id(unit)
+            reason = settle_reason(unit, horizon, own=own)
             if reason is None:
                 waiting.append(unit)
             else:
@@ -379,11 +359,13 @@ class Correlator:
         return sum(1 for _ in self._requests())
 
     def _final(self, unit: Unit, failure: Failure, reason: SettleReason) -> Settled:
-        shared = any(
+        return Settled(unit=unit, failure=failure, reason=reason, reused_id=self._shares_id(unit))
+
+    def _shares_id(self, unit: Unit) -> bool:
+        return any(
             self._identity.is_settled(Mark.ID, text) or (text in self._open and len(self._units(self._open[text])) > 1)
             for text in unit.ids - unit.extended_ids
         )
-        return Settled(unit=unit, failure=failure, reason=reason, reused_id=shared)
 
     def _claimed(self, units: list[Unit], horizon: Horizon) -> list[Unit]:
         """Let execution-only failures that are complete take the placeholder access lines they belong to."""
@@ -410,7 +392,8 @@ class Correlator:
 
     def _units(self, request: _Open) -> list[Unit]:
         if request.units is None:
-            units = units_of(request.access, request.execution)
+            used = len(request.access) > 1 or any(self._identity.is_settled(Mark.ID, text) for text in request.ids)
+            units = units_of(request.access, request.execution, self._max_request_ms if used else None)
             if len(units) > 1:
                 # A caller may give one id to any number of requests: a line of one changes nothing about the others.
                 units = [request.judged.get(unit.event_ids) or self._judged(unit) for unit in units]

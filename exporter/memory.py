@@ -10,12 +10,12 @@ from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from exporter import tally, tombstones
-from exporter.correlate import Correlator, Judged
+from exporter.correlate import Correlator
 from exporter.ledger import GroupState
 from exporter.model import Commit, CounterKey, GroupProgress, LogGroup
 from exporter.reading import UNREADABLE
 from exporter.record import Recorded
-from exporter.settle import Horizon
+from exporter.settle import Horizon, Judged
 from exporter.tally import Cells, Seen, Tally
 from exporter.tombstones import Tombstones
 from exporter.windows import MINUTE_MS, OVERLAP_MS, ReadState

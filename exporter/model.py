@@ -80,6 +80,8 @@ class Page(msgspec.Struct, frozen=True, kw_only=True):
 
     events: list[LogEvent]
     response_bytes: int
+    part: int = 0
+    """Which part of the window it is of, where parts are listed side by side: their pages come mixed."""
     server_at_ms: int | None = None
     """The service's own clock (its `Date` header, second precision) when it answered."""
 

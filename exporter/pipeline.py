@@ -10,8 +10,6 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import NamedTuple
 
-import structlog
-
 from exporter import metrics
 from exporter.audit import Audit
 from exporter.correlate import Correlator
@@ -19,22 +17,18 @@ from exporter.describing import Describer
 from exporter.fetching import Timelines, failure_readers, full_readers
 from exporter.filtering import Filters
 from exporter.ledger import Ledger, LedgerError
-from exporter.memory import Draft, Memory, Outcome, remember
+from exporter.memory import Memory, Outcome, remember
 from exporter.metrics.self_metrics import SelfMetrics
 from exporter.metrics.totals import Totals
-from exporter.model import (
-    Api,
-    Commit,
-    CounterKey,
-    LogGroup,
-    Window,
-)
+from exporter.model import Api, Commit, CounterKey, LogGroup, Window
+from exporter.pacing import Pace
 from exporter.reading import Directory, GroupReader, Uncounted
 from exporter.record import Recorder
 from exporter.rules import RuleSet
 from exporter.settle import Horizon
 from exporter.sources import GroupUnreadable, PatternRefused, Source, SourceError
 from exporter.tally import Seen
+from exporter.telling import Teller
 from exporter.tombstones import Tombstones
 from exporter.watch_spec import WatchSpec
 from exporter.windows import (
@@ -46,19 +40,11 @@ from exporter.windows import (
     next_sweep,
     pages_a_poll,
     read_windows,
-    wide_is_cheaper,
 )
 
 _CLOCK_TOLERANCE_MS = 2_000
 _MORE_LOOKS = 2
 """How often a slice may be listed again: for the line that names a request's extended id, and for its access line."""
-_SLICE_START_MS = 10_000
-"""After a restart a slice is small, so that a process that is killed again and again gets ahead."""
-_SLICE_MOST_MS = 900_000
-_SLICE_GROWTH = 4
-_SLICE_FEW_PAGES, _SLICE_MANY_PAGES = 4, 16
-
-_log = structlog.get_logger(__name__)
 
 
 class PollOutcome(NamedTuple):
@@ -74,6 +60,10 @@ class PollOutcome(NamedTuple):
     pages_in_full: float = 0.0
     """How many pages all lines would have cost, where only those of failed requests were read; infinite while nobody
     knows."""
+
+
+class _Crowded(Exception):
+    """A slice of a backlog opens more requests than memory should hold."""
 
 
 class _WrongClock(Exception):
@@ -101,7 +91,7 @@ class Watch:
         self._source = source
         self._ledger = ledger
         self._totals = totals
-        self._metrics = self_metrics
+        self._teller = Teller(self_metrics, spec.name, [item.group for item in spec.groups])
         self._rules = rules
         self._recorder = recorder
         self._ticks = ticks
@@ -127,14 +117,12 @@ class Watch:
         self._filters = Filters(spec)
         self._failures_only = False
         self._timelines: Timelines | None = None
-        self._pages_per_ms = 0.0
-        self._slice_ms = _SLICE_START_MS
+        self._pace = Pace(self._timing, groups=len(spec.groups), poll_interval_ms=spec.poll_interval_ms)
         self._pages = 0
         self._seeded: set[Api] = set()
         self._audit = Audit()
         self.left_out: Mapping[LogGroup, str] = {}
         """Execution groups that cannot be read at the moment, with the reason."""
-        self_metrics.add_watch(spec.name, [item.group.name for item in spec.groups])
 
     def poll(self) -> PollOutcome:
         """Read, judge and commit what is due. Returns how it ended; raises only what nobody foresaw."""
@@ -154,15 +142,8 @@ class Watch:
         if outcome == "ok" and self.left_out:
             outcome = "left_out"
             message = "; ".join(f"{group.name}: {reason}" for group, reason in self.left_out.items())
-        name = self.spec.name
-        self._metrics.polls.labels(name, outcome).inc()
-        self._metrics.poll_duration.observe(self._ticks() - began)
-        if outcome != "stopped":
-            self._metrics.watch_up.labels(name).set(1 if outcome == "ok" else 0)
-            unreadable |= {group.name: reason for group, reason in self.left_out.items()}
-            self._metrics.set_unreadable(name, unreadable)
-        if outcome in {"ok", "left_out"}:
-            self._metrics.last_success.labels(name).set(self._source.now_ms() / 1000)
+        unreadable |= {group.name: reason for group, reason in self.left_out.items()}
+        self._teller.polled(outcome, self._ticks() - began, unreadable, self._source.now_ms())
         return PollOutcome(outcome, self._pages, message, self._pages_in_full())
 
     def _pages_in_full(self) -> float:
@@ -184,7 +165,7 @@ class Watch:
     def restart(self, reason: str) -> None:
         """Forget everything that is not committed, as a crash would."""
         self._memory = None
-        self._metrics.watch_restarts.labels(self.spec.name, reason).inc()
+        self._teller.restarted(reason)
 
     # ----------------------------------------------------------------------------------------------------- the slices
 
@@ -209,12 +190,12 @@ class Watch:
             return
         changed = self.fetches_failures and self._filters.check(self._source, now_ms)
         wanted = self.fetches_failures and self._filters.usable
-        if changed or wanted != self._failures_only:
-            _log.info("fetching changed", watch=self.spec.name, fetch="failures" if wanted else "all")
+        changed = changed or wanted != self._failures_only
+        if changed:
             self._failures_only = wanted
             self._memory = None
             self._audit = Audit()  # its counts are of other lines
-        self._metrics.fetches_failures_only.labels(self.spec.name).set(wanted)
+        self._teller.fetches(failures_only=wanted, changed=changed)
 
     def _read_plan(self, began: float) -> str:
         now_ms = self._source.now_ms()
@@ -227,22 +208,22 @@ class Watch:
             self._timelines = Timelines(self.spec, correlator, self._filters) if self._failures_only else None
             self._readers = self._make_readers(correlator)
             self._seed(now_ms)
-        wide = wide_is_cheaper(self._pages_per_ms, self._timing, self.spec.poll_interval_ms)
         plan = read_windows(
             memory.state,
             now_ms=now_ms,
             timing=self._timing,
-            wide=wide,
-            slice_ms=self._slice_ms,
+            wide=self._pace.wide,
+            slice_ms=self._pace.slice_ms,
             restarted=restarted,
         )
         for part in plan:
             if self._stopping():
                 return "stopped"
-            self._read_slice(memory, part, now_ms)
+            if not self._read_slice(memory, part, now_ms):
+                break  # what follows was planned as if this had been read
         # What is left of a backlog waits for the next tick, so that new lines never wait for it.
         while self._ticks() - began < self.spec.poll_interval_ms / 1000:
-            sweep = next_sweep(memory.state, now_ms=now_ms, timing=self._timing, slice_ms=self._slice_ms)
+            sweep = next_sweep(memory.state, now_ms=now_ms, timing=self._timing, slice_ms=self._pace.slice_ms)
             if sweep is None:
                 break
             if self._stopping():
@@ -259,11 +240,18 @@ class Watch:
                 listed = reader.read(self._source, window, new_since_ms=now_ms, audited=window)
             except SourceError:
                 continue  # a sample less; what was read stays read
-            self._metrics.late_events.labels(self.spec.name, group.name).inc(max(0, listed.audited - noted))
+            self._teller.audited(group, max(0, listed.audited - noted))
 
-    def _read_slice(self, memory: Memory, part: Slice, now_ms: int) -> None:
-        listed = self._list_windows(memory, part, now_ms)
-        self._measure(part, listed.pages)
+    def _read_slice(self, memory: Memory, part: Slice, now_ms: int) -> bool:
+        """Read, judge and commit a slice. False: it would take too much memory; a shorter one is to be read instead."""
+        began, known = self._ticks(), len(memory.correlator.open_ids)
+        try:
+            listed = self._list_windows(memory, part, now_ms, known=known)
+        except _Crowded:
+            self._pace.shorten()
+            return False
+        took_ms, opened = (self._ticks() - began) * 1000, len(memory.correlator.open_ids) - known
+        self._pace.learn(part, pages=listed.pages, took_ms=took_ms, opened=opened)
         server_ms = listed.server_ms
         listed_at_ms = now_ms if server_ms is None else min(now_ms, server_ms + 1_000)
         state = advance(memory.state, part, now_ms=listed_at_ms, timing=self._timing)
@@ -289,19 +277,28 @@ class Watch:
         self._commit(memory, Outcome(state, horizon, judged, recorded, listed.seen, now_ms))
         for (group, minute), lines in listed.noted.items():
             self._audit.note(group, minute, lines)
+        return True
 
     def _ask(self, timelines: Timelines, horizon: Horizon, now_ms: int) -> Horizon:
         """Fetch the execution lines of open requests by id. Returns the horizon with what that has brought."""
         asked = timelines.ask(self._source, replace(horizon, asked={}, execution_left_out=bool(self.left_out)), now_ms)
         self._pages += asked.pages
         for group, events in asked.events.items():
-            self._metrics.log_events.labels(self.spec.name, group.name).inc(events)
+            self._teller.listed(group, events)
         if asked.windows:
             self._note_left_out(asked.left_out)
         return replace(horizon, asked=asked.windows, execution_left_out=bool(self.left_out))
 
-    def _list_windows(self, memory: Memory, part: Slice, now_ms: int) -> "_Listings":
-        """List every group in every window of a slice, each to its end."""
+    def _list_windows(self, memory: Memory, part: Slice, now_ms: int, known: int | None = None) -> "_Listings":
+        """List every group in every window of a slice, each to its end.
+
+        `known`: how many ids were open before. Raises `_Crowded` when too many more are; None: never.
+        """
+
+        def look_around() -> None:
+            if known is not None and self._pace.is_crowded(part, len(memory.correlator.open_ids) - known):
+                raise _Crowded
+
         result = _Listings(seen={}, left_out={}, noted={})
         frontier_ms = memory.state.frontier_ms
         new_frontier_ms = advance(memory.state, part, now_ms=now_ms, timing=self._timing).frontier_ms
@@ -311,7 +308,14 @@ class Watch:
                 if why in {Pass.SWEEP, Pass.WIDE}:
                     audited = self._audit.minute(reader.group, frontier_ms, new_frontier_ms)
                 try:
-                    listed = reader.read(self._source, window, new_since_ms=memory.polled_at_ms, audited=audited)
+                    listed = reader.read(
+                        self._source,
+                        window,
+                        new_since_ms=memory.polled_at_ms,
+                        audited=audited,
+                        parts=self._pace.parts(window),
+                        after_page=look_around,
+                    )
                 except PatternRefused:
                     self._filters.refused(reader.group)
                     raise
@@ -326,9 +330,7 @@ class Watch:
                 result.seen.setdefault(reader.group, []).append(listed.seen)
                 if audited is not None:
                     result.noted[reader.group, audited] = listed.audited
-                self._metrics.log_events.labels(self.spec.name, reader.group.name).inc(listed.events)
-                if listed.delay_ms is not None:
-                    self._metrics.ingestion_delay.labels(self.spec.name).observe(listed.delay_ms / 1000)
+                self._teller.listed(reader.group, listed.events, listed.delay_ms)
                 if result.server_ms is None and listed.server_at_ms is not None:
                     result.server_ms = listed.server_at_ms
                     self._check_clock(memory, now_ms - result.server_ms)
@@ -343,7 +345,7 @@ class Watch:
         self._recorder.keep(outcome.recorded)
         memory.keep(outcome, draft)
         self._seeded.update(self._directory.stages)
-        self._tell(outcome, draft, memory)
+        self._teller.committed(outcome, draft, memory)
 
     # ------------------------------------------------------------------------------------------------------- the rest
 
@@ -364,6 +366,7 @@ class Watch:
             has_execution=bool(self._execution),
             describe=self._describer.describe,
             classify=self._rules.classify,
+            max_request_ms=self.spec.max_request_ms,
             by_id=self._failures_only,
         )
 
@@ -399,39 +402,8 @@ class Watch:
         )
 
     def _note_left_out(self, left_out: Mapping[LogGroup, str]) -> None:
-        for group, reason in left_out.items():
-            if self.left_out.get(group) != reason:
-                _log.warning("log group cannot be read", watch=self.spec.name, group=group.name, reason=reason)
-        for group in self.left_out:
-            if group not in left_out:
-                _log.info("log group can be read again", watch=self.spec.name, group=group.name)
+        self._teller.left_out(self.left_out, left_out)
         self.left_out = left_out
-
-    def _measure(self, part: Slice, pages: float) -> None:
-        """Learn how many pages a stretch costs: it decides between one window and three, and how long slices are."""
-        length_ms = sum(window.end_ms - window.start_ms for _, window in part)
-        groups = len(self.spec.groups)
-        if length_ms > 0:
-            self._pages_per_ms = 0.5 * (self._pages_per_ms + pages / groups / length_ms)
-        if all(planned.why is Pass.SWEEP for planned in part):
-            if pages <= _SLICE_FEW_PAGES * groups:
-                self._slice_ms = min(self._slice_ms * _SLICE_GROWTH, _SLICE_MOST_MS)
-            elif pages > _SLICE_MANY_PAGES * groups:
-                self._slice_ms = max(self._slice_ms // 20_000 * 10_000, _SLICE_START_MS)
-
-    def _tell(self, outcome: Outcome, draft: Draft, memory: Memory) -> None:
-        name = self.spec.name
-        for item in outcome.judged.settled:
-            self._metrics.requests_settled.labels(name, item.reason.value).inc()
-        if outcome.judged.late_evidence:
-            self._metrics.late_evidence.labels(name).inc(outcome.judged.late_evidence)
-        for (cause, why), count in outcome.recorded.not_told.items():
-            self._metrics.spans_sampled.labels(cause, why).inc(count)
-        for key, amount in draft.unreadable.items():
-            group, reason = key.labels
-            self._metrics.unreadable_lines.labels(name, group, reason).inc(amount)
-        for group_key, progress in memory.progress.items():
-            self._metrics.set_watermark(name, group_key.name, progress.watermark_ms)
 
 
 @dataclass(kw_only=True, slots=True)

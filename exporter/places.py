@@ -15,9 +15,12 @@ from exporter.config import Account
 from exporter.metrics.self_metrics import SelfMetrics
 from exporter.sources.budget import CallBudget
 from exporter.sources.cloudwatch import CloudWatchSource
+from exporter.sources.lanes import Lanes
 from exporter.sources.sessions import AccountAccess, logs_client, open_session
 
 _MOST_CONNECTIONS = 32
+_LANES = 8
+"""So many listings at most run beside those that the watches' own threads wait for."""
 
 
 class Places:
@@ -29,6 +32,7 @@ class Places:
         self._accounts = {account.name: account for account in accounts}
         self._sources: dict[tuple[str, str], CloudWatchSource] = {}
         self._budgets: dict[tuple[str, str], CallBudget] = {}
+        self._lanes = Lanes(_LANES)
 
     def set_accounts(self, accounts: Sequence[Account]) -> None:
         """Reach accounts as `accounts` says from now on."""
@@ -50,6 +54,7 @@ class Places:
                 on_call=partial(self.count, account, region),
                 wait=self._stop.wait,
                 own={account, self._accounts[account].owner},
+                lanes=self._lanes,
             )
         return self._sources[place]
 

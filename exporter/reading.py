@@ -6,7 +6,7 @@ is settled, or what is committed.
 """
 
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from operator import lt
 from typing import Protocol
@@ -15,9 +15,9 @@ from exporter import metrics
 from exporter.access_log import AccessParser
 from exporter.access_variables import ROUTE_FROM, Scalar, glance_from, ms_of
 from exporter.correlate import Correlator
-from exporter.model import UNKNOWN, AccessGlance, Api, CounterKey, LogEvent, LogGroup, Unreadable, Window
+from exporter.model import UNKNOWN, AccessGlance, Api, CounterKey, LogEvent, LogGroup, Page, Unreadable, Window
 from exporter.settle import is_failed
-from exporter.sources import ListingBroken, Source, Unavailable
+from exporter.sources import ListingBroken, Source, Unavailable, turns
 from exporter.tally import Seen
 from exporter.windows import BUCKET_MS
 
@@ -102,6 +102,8 @@ class Listed:
 
     seen: Seen
     pages: int = 0
+    parts: int = 1
+    """How many of them came last in their part of the window."""
     full_pages: float = 0.0
     """How many of AWS's pages (1 MB or 10,000 events) the lines fill."""
     events: int = 0
@@ -115,7 +117,7 @@ class Listed:
     @property
     def cost_pages(self) -> float:
         """What a listing of these lines costs, however its window cuts them."""
-        return max(self.full_pages, self.pages - 1)
+        return max(self.full_pages, self.pages - self.parts)
 
 
 class _Unordered(Exception):
@@ -312,36 +314,52 @@ class GroupReader:
         self._pattern = pattern
         self._ordered = True
 
-    def read(self, source: Source, window: Window, *, new_since_ms: int, audited: Window | None = None) -> Listed:
+    def read(
+        self,
+        source: Source,
+        window: Window,
+        *,
+        new_since_ms: int,
+        audited: Window | None = None,
+        parts: int = 1,
+        after_page: Callable[[], None] = lambda: None,
+    ) -> Listed:
         """List `window` to its end.
 
         `new_since_ms`: lines ingested later were not there at the last poll. `audited`: a stretch whose lines are to
-        be counted, whatever they say. Raises a `SourceError`.
+        be counted, whatever they say. `parts`: see `Source.pages`. `after_page` may raise to end the listing early.
+        Raises a `SourceError`.
         """
         broken: ListingBroken | None = None
         for _ in range(_LISTINGS):
             try:
-                return self._list(source, window, new_since_ms, audited)
+                return self._list(
+                    source.pages(self.group, window, self._pattern, parts), new_since_ms, audited, after_page
+                )
             except ListingBroken as error:
                 broken = error
             except _Unordered:
                 self._ordered = False
         raise Unavailable(self.group, broken.reason if broken else "unordered", "its listing broke off again and again")
 
-    def _list(self, source: Source, window: Window, new_since_ms: int, audited: Window | None) -> Listed:
+    def _list(
+        self, pages: Iterator[Page], new_since_ms: int, audited: Window | None, after_page: Callable[[], None]
+    ) -> Listed:
         listed = Listed(seen=Seen())
         self._taker.begin()
         unique = _Unique(ordered=self._ordered)
-        for page in source.pages(self.group, window, self._pattern):
-            if listed.pages == 0:
-                listed.server_at_ms = page.server_at_ms
+        for page in pages:
+            if page.server_at_ms is not None and (listed.pages == 0 or listed.server_at_ms is not None):
+                listed.server_at_ms = min(page.server_at_ms, listed.server_at_ms or page.server_at_ms)
             listed.pages += 1
+            listed.parts = max(listed.parts, page.part + 1)
             listed.full_pages += page.fill
             if not page.events:
                 continue
             # The execution log of a watch with an access log is not counted: its lines may be taken twice.
-            events = unique.of(page.events) if self._taker.counts or audited is not None else page.events
-            self._taker.take(events, listed.seen)
+            events = unique.of(page) if self._taker.counts or audited is not None else page.events
+            with turns.PAGE:
+                self._taker.take(events, listed.seen)
             listed.events += len(events)
             for event in (page.events[0], page.events[-1]):
                 if event.ingested_at_ms > new_since_ms:
@@ -350,6 +368,7 @@ class GroupReader:
                 listed.audited += sum(audited.start_ms <= event.at_ms < audited.end_ms for event in events)
             # The next page takes the memory of this one: it is still in the processor's caches.
             del page, events
+            after_page()
         self._taker.finish(listed.seen)
         return listed
 
@@ -360,15 +379,17 @@ class _Unique:
     def __init__(self, *, ordered: bool) -> None:
         """`ordered`: ids are expected to ascend, as those of AWS do, which proves them different; else all are kept."""
         self._ids: set[str] | None = None if ordered else set()
-        self._last = ""
+        self._last: dict[int, str] = {}
 
-    def of(self, events: list[LogEvent]) -> list[LogEvent]:
+    def of(self, page: Page) -> list[LogEvent]:
         """The events that were not seen before. Raises `_Unordered`."""
+        events = page.events
         if self._ids is None:
             ids = [event.event_id for event in events]
-            if not (ids[0] > self._last and all(map(lt, ids, ids[1:]))):
+            # Parts share no event: the order within each is proof.
+            if not (ids[0] > self._last.get(page.part, "") and all(map(lt, ids, ids[1:]))):
                 raise _Unordered
-            self._last = ids[-1]
+            self._last[page.part] = ids[-1]
             return events
         new = []
         for event in events:

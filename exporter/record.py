@@ -13,9 +13,9 @@ from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from exporter import metrics
-from exporter.correlate import Settled
 from exporter.model import UNKNOWN, AccessGlance, CounterKey, Exemplar, RequestTimeline, SpanBatch, Step
 from exporter.reading import Admit, Labelling
+from exporter.settle import Settled
 from exporter.span_batch import FailureSpans, pack
 from exporter.spans import SpanOptions, caller_trace_id, failure_spans, span_ids
 

@@ -93,6 +93,11 @@ class Unit:
         return access, *(line.event.event_id for line in self.execution)
 
     @property
+    def linked(self) -> bool:
+        """The execution line that names the extended request id is here."""
+        return any(line.text.startswith(_LINK) for line in self.execution)
+
+    @property
     def placeholder(self) -> bool:
         """An access line whose request id says nothing, and which no extended id has joined to anything yet."""
         if self.access is None or self.execution:
@@ -125,6 +130,32 @@ class Horizon:
         return any(window.start_ms <= first_ms and last_ms < window.end_ms for window in listed)
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Settled:
+    """A failure that is final."""
+
+    unit: Unit
+    failure: Failure
+    reason: SettleReason
+    reused_id: bool
+    """Another request had its request id before, or has it now: the id identifies nothing."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Judged:
+    """What one round of judging decided; nothing of it holds before the correlator is told it was committed."""
+
+    settled: Sequence[Settled]
+    absorbed: Sequence[AccessLine]
+    """Access lines of failures that were counted without one."""
+    marks: Mapping[tuple[LogGroup, int], frozenset[int]]
+    """The marks to be added, by group and minute."""
+    first_open_ms: int | None
+    """The earliest line of what stays open."""
+    late_evidence: int
+    """Reason lines that came after their request had been settled without them."""
+
+
 def is_failed(glance: AccessGlance) -> bool:
     """Whether an access line alone tells that its request failed."""
     return (
@@ -132,8 +163,8 @@ def is_failed(glance: AccessGlance) -> bool:
     )
 
 
-def settle_reason(unit: Unit, horizon: Horizon) -> SettleReason | None:
-    """Why `unit`, a failure, may be counted now; None: wait."""
+def settle_reason(unit: Unit, horizon: Horizon, *, own: bool = True) -> SettleReason | None:
+    """Why `unit`, a failure, may be counted now; None: wait. `own`: nothing suggests that a line of it is another's."""
     failure = unit.failure
     if failure is None:
         return None
@@ -156,7 +187,7 @@ def settle_reason(unit: Unit, horizon: Horizon) -> SettleReason | None:
         return None
     if horizon.execution_left_out and not unit.execution:
         return SettleReason.LEFT_OUT if reached else None
-    if failure.refinable:
+    if failure.refinable or not own:
         return None
     if unit.terminal and horizon.covers(unit, unit.first_ms, unit.last_ms):
         return SettleReason.COVERED
@@ -165,50 +196,55 @@ def settle_reason(unit: Unit, horizon: Horizon) -> SettleReason | None:
     return SettleReason.REACH if reached else None
 
 
-def units_of(access: Mapping[str, AccessLine], execution: Mapping[str, ExecutionLine]) -> list[Unit]:
+def units_of(
+    access: Mapping[str, AccessLine], execution: Mapping[str, ExecutionLine], longest_ms: int | None = None
+) -> list[Unit]:
     """Split lines that ids joined into requests: one for each access line, and one for each execution remainder.
 
     With a single access line and no sign of a second request all lines are one. Otherwise the extended request id
-    decides where both logs know it; then arrival and status.
+    decides where both logs know it; then arrival and status. `longest_ms`: how long after its arrival a request's last
+    lines may come, for ids that are known to be used more than once; None: as long as they like.
     """
-    segments = segments_of(execution.values())
+    segments = segments_of(execution.values(), longest_ms)
     lines = sorted(access.values(), key=lambda line: (line.event.at_ms, line.event.event_id))
     if not lines:
         return [_unit(None, [segment]) for segment in segments]
-    if len(lines) == 1 and _is_one_request(lines[0], segments):
+    if len(lines) == 1 and _is_one_request(lines[0], segments, longest_ms):
         return [_unit(lines[0], segments)]
-    shares, rest = _paired(lines, segments)
+    shares, rest = _paired(lines, segments, longest_ms)
     units = [_unit(line, share) for line, share in zip(lines, shares, strict=True)]
     return units + [_unit(None, [segment]) for segment in rest]
 
 
-def _is_one_request(line: AccessLine, segments: Sequence[tuple[ExecutionLine, ...]]) -> bool:
+def _is_one_request(line: AccessLine, segments: Sequence[tuple[ExecutionLine, ...]], longest_ms: int | None) -> bool:
     extended = {text for segment in segments if (text := _extended(segment)) is not None}
     if line.glance.extended_request_id is not None:
         extended.add(line.glance.extended_request_id)
     ends = [status for segment in segments if (status := _status(segment)) is not None]
-    if len(extended) > 1 or len(ends) > 1 or not all(_fits_in_time(line, segment) for segment in segments):
+    if len(extended) > 1 or len(ends) > 1 or not all(_fits_in_time(line, segment, longest_ms) for segment in segments):
         return False
     # A success whose id also ended badly elsewhere: two requests, one of them still without its access line.
     status = line.glance.status
     return not (ends and status is not None and status < 400 and status != ends[0])
 
 
-def _fits_in_time(line: AccessLine, segment: Sequence[ExecutionLine]) -> bool:
+def _fits_in_time(line: AccessLine, segment: Sequence[ExecutionLine], longest_ms: int | None) -> bool:
     """Whether a segment may be of a request that arrived with `line`, by time alone.
 
     Its first line (at INFO, the one with the extended id) is written at arrival; at ERROR level there are only the
     last ones.
     """
     after_ms = segment[0].event.at_ms - line.event.at_ms
-    return after_ms >= -_EARLY_MS and (after_ms <= _LINK_DELAY_MS or not segment[0].text.startswith(_LINK))
+    most_ms = _LINK_DELAY_MS if segment[0].text.startswith(_LINK) else longest_ms
+    return after_ms >= -_EARLY_MS and (most_ms is None or after_ms <= most_ms + _EARLY_MS)
 
 
-def segments_of(lines: Iterable[ExecutionLine]) -> list[tuple[ExecutionLine, ...]]:
+def segments_of(lines: Iterable[ExecutionLine], longest_ms: int | None = None) -> list[tuple[ExecutionLine, ...]]:
     """Cut execution lines that share a request id into requests, each in order of time, the earliest first.
 
     API Gateway writes the lines of a request in one batch, in order, several requests to a batch: a new one begins
     with a batch, at an `Extended Request Id` line, or after a terminal line at anything but that line's trailers.
+    `longest_ms`: see `units_of`.
     """
     ordered = sorted((_batch_order(line), number, line) for number, line in enumerate(lines))
     cuts: list[_Segment] = []
@@ -220,7 +256,7 @@ def segments_of(lines: Iterable[ExecutionLine]) -> list[tuple[ExecutionLine, ...
             cuts.append(last)
         batch = order[0]
         last.add(line, order, link=link)
-    return [segment.in_order() for segment in (_rejoined(cuts) if len(cuts) > 1 else cuts)]
+    return [segment.in_order() for segment in (_rejoined(cuts, longest_ms) if len(cuts) > 1 else cuts)]
 
 
 class _Segment:
@@ -250,9 +286,11 @@ class _Segment:
     def in_order(self) -> tuple[ExecutionLine, ...]:
         return tuple(line for _, _, _, line in sorted(self._lines))
 
-    def may_be_part_of(self, other: "_Segment") -> bool:
+    def may_be_part_of(self, other: "_Segment", longest_ms: int | None) -> bool:
         """Whether this, without a beginning, can belong to `other`: one beginning, one end, in order of time."""
         if self.links or self.ends + other.ends > 1:
+            return False
+        if longest_ms is not None and self.last_ms - other.first_ms > longest_ms + _EARLY_MS:
             return False
         if other.links:
             return other.first_ms <= self.first_ms and not (other.ends and self.first_ms > other.last_ms + _EARLY_MS)
@@ -260,11 +298,11 @@ class _Segment:
         return abs(other.last_ms - self.first_ms) <= _EARLY_MS
 
 
-def _rejoined(cuts: list[_Segment]) -> list[_Segment]:
+def _rejoined(cuts: list[_Segment], longest_ms: int | None) -> list[_Segment]:
     """Put requests that were delivered in several batches together again: a part goes to the nearest before it."""
     whole: list[_Segment] = []
     for part in sorted(cuts, key=lambda segment: (segment.first_ms, not segment.links)):
-        owners = [other for other in whole[-_NEAR:] if part.may_be_part_of(other)]
+        owners = [other for other in whole[-_NEAR:] if part.may_be_part_of(other, longest_ms)]
         if owners:
             min(owners, key=lambda other: abs(part.first_ms - other.first_ms)).take(part)
         else:
@@ -273,7 +311,7 @@ def _rejoined(cuts: list[_Segment]) -> list[_Segment]:
 
 
 def _paired(
-    lines: Sequence[AccessLine], segments: Sequence[tuple[ExecutionLine, ...]]
+    lines: Sequence[AccessLine], segments: Sequence[tuple[ExecutionLine, ...]], longest_ms: int | None
 ) -> tuple[list[list[tuple[ExecutionLine, ...]]], list[tuple[ExecutionLine, ...]]]:
     """Give each segment to the access line it fits: by extended id, else by status and nearness in time.
 
@@ -294,7 +332,7 @@ def _paired(
                 continue
             if status is not None and line.glance.status is not None and status != line.glance.status:
                 continue
-            if _fits_in_time(line, segment):
+            if _fits_in_time(line, segment, longest_ms):
                 fits.append((abs(first_ms - line.event.at_ms), number, index))
     shares: list[list[tuple[ExecutionLine, ...]]] = [[] for _ in lines]
     owned: set[int] = set()

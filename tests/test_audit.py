@@ -80,11 +80,11 @@ def test_an_audit_that_cannot_be_read_is_a_sample_less_and_no_failed_poll(tmp_pa
     plain = source.pages
     refused = []
 
-    def pages(group, window, pattern=None):
+    def pages(group, window, pattern=None, parts=1):
         if window.end_ms <= source.now - HOUR_MS:
             refused.append(window)
             raise unavailable(group)
-        return plain(group, window, pattern)
+        return plain(group, window, pattern, parts)
 
     source.pages = pages
     while source.now < minute.end_ms + HOUR_MS + 180_000:

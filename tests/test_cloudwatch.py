@@ -22,6 +22,7 @@ from exporter.model import LogGroup, Window
 from exporter.sources import GroupUnreadable, ListingBroken, PatternRefused, Source, Unavailable
 from exporter.sources.budget import CallBudget
 from exporter.sources.cloudwatch import FRUITLESS_PAGES, CloudWatchSource
+from exporter.sources.lanes import Lanes
 from exporter.sources.sessions import AccountAccess, logs_client, open_session
 from exporter.sources.wire import Malformed, attach, read_answer
 from tests.fakes import FakeCloudWatch, Fault, Faults, Role
@@ -953,3 +954,83 @@ def test_a_moto_server_is_read_right(time, own_credentials, monkeypatch):
         bench.source.close()
     finally:
         server.stop()
+
+
+# ------------------------------------------------------------------------------------------------- parts side by side
+
+
+@pytest.fixture
+def wide_bench(fake, time):
+    made = Bench(fake, time, lambda: plain_client(fake.url), rate=25, lanes=Lanes(4))
+    yield made
+    made.source.close()
+
+
+def listed_in_parts(bench, parts, window=WINDOW):
+    found = {}
+    for page in bench.source.pages(GROUP, window, None, parts):
+        found.setdefault(page.part, []).extend(page.events)
+    return found
+
+
+@pytest.mark.parametrize("parts", [2, 3, 7, 64])
+def test_parts_side_by_side_bring_every_event_once_each_part_in_order(wide_bench, fake, parts):
+    written = fill(fake, 30_000)
+    found = listed_in_parts(wide_bench, parts)
+    assert len(found) > 1
+    for events in found.values():
+        assert events == sorted(events, key=lambda event: event.event_id)
+    assert sorted((event.at_ms, event.message) for events in found.values() for event in events) == sorted(
+        (NOW_MS - 300_000 + number, message) for number, message in enumerate(written)
+    )
+    windows = {(call.parameters["startTime"], call.parameters["endTime"]) for call in fake.calls_of("FilterLogEvents")}
+    bounds = sorted({at_ms for window in windows for at_ms in window})
+    assert sorted(windows) == list(itertools.pairwise(bounds))
+    assert (bounds[0], bounds[-1]) == WINDOW
+
+
+def test_parts_are_asked_for_at_the_same_time(wide_bench, fake):
+    fill(fake, 100)
+    together = threading.Barrier(4)
+    answer = fake.answer
+
+    def wait_for_the_others(*asked):
+        together.wait(20)
+        return answer(*asked)
+
+    fake.answer = wait_for_the_others
+    assert len(listed_in_parts(wide_bench, 4)) >= 1
+
+
+@pytest.mark.parametrize(("rate", "lanes"), [(2, Lanes(8)), (25, None)])
+def test_a_small_budget_needs_no_parts(fake, time, rate, lanes):
+    fill(fake, 30_000)
+    bench = Bench(fake, time, lambda: plain_client(fake.url), rate=rate, lanes=lanes)
+    assert list(listed_in_parts(bench, 5)) == [0]
+    bench.source.close()
+
+
+def test_a_window_of_few_milliseconds_has_as_many_parts(wide_bench, fake):
+    fill(fake, 10)
+    window = Window(NOW_MS - 300_000, NOW_MS - 299_997)
+    assert sorted(event.message for events in listed_in_parts(wide_bench, 9, window).values() for event in events) == [
+        "event 0",
+        "event 1",
+        "event 2",
+    ]
+
+
+@pytest.mark.parametrize("fault", [Faults(denied=True), Faults(throttled=1.0)])
+def test_a_part_that_cannot_be_read_is_told_as_for_the_whole(wide_bench, fake, fault):
+    fill(fake, 30_000)
+    fake.group_faults[GROUP.name] = fault
+    with pytest.raises((GroupUnreadable, Unavailable)) as refused:
+        listed_in_parts(wide_bench, 5)
+    assert refused.value.group == GROUP
+
+
+def test_parts_survive_what_the_network_does(wide_bench, fake):
+    written = fill(fake, 30_000)
+    fake.faults.script.extend([Fault.RESET, Fault.THROTTLE, Fault.CUT, Fault.SERVER_ERROR] * 3)
+    found = listed_in_parts(wide_bench, 6)
+    assert sorted(event.message for events in found.values() for event in events) == sorted(written)

@@ -23,7 +23,6 @@ from starlette.requests import Request
 
 from exporter.cli import main
 from exporter.config import load_config
-from exporter.correlate import Settled
 from exporter.daemon import Daemon
 from exporter.delivery import shown_options
 from exporter.failures import FailurePages, RecentFailures
@@ -38,7 +37,7 @@ from exporter.model import AccessGlance, AccessRecord, Api, ExecutionStep, Failu
 from exporter.reading import Labelling
 from exporter.record import Recorder, Told
 from exporter.rules import shipped_rules
-from exporter.settle import SettleReason, Unit
+from exporter.settle import Settled, SettleReason, Unit
 from exporter.spans import SpanOptions
 from exporter.web import WebServer, build_app
 from exporter.web.guard import HEADERS

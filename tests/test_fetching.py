@@ -369,10 +369,10 @@ def test_a_pattern_that_the_service_refuses_is_done_without():
     source = MemorySource(world=world, filters=True, tells_selected=False)
     plain = source.pages
 
-    def pages(group, window, pattern=None):
+    def pages(group, window, pattern=None, parts=1):
         if pattern is not None and pattern.startswith("%"):
             raise PatternRefused(group, "pattern", "refused")
-        return plain(group, window, pattern)
+        return plain(group, window, pattern, parts)
 
     source.pages = pages
     with alive(source, access_format=FORMAT) as life:

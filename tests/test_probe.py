@@ -203,7 +203,7 @@ class Scripted:
     def now_ms(self):
         return NOW_MS
 
-    def pages(self, group, window, pattern=None):
+    def pages(self, group, window, pattern=None, parts=1):
         assert window.start_ms == NOW_MS - SAMPLE_MS
         if group.name != ACCESS:
             return

@@ -81,6 +81,8 @@ class Attack:
     gaps: float = 0.0
     page_size: int = 10_000
     repeat: float = 0.0
+    mixed: bool = False
+    """Windows are listed in parts whose pages come mixed."""
     skew_ms: int = 0
     fault: Fault | None = None
     asleep_ms: int = 0
@@ -108,6 +110,8 @@ def _live_through(attack: Attack, seed: int, directory: str, life_options: Mappi
     if attack.repeat:
         source.repeat = lambda: rng.random() < attack.repeat
     watched = {key: attack.world[key] for key in ("access", "execution") if key in attack.world}
+    if attack.mixed:
+        source.mixer = random.Random(seed)
     life = Life(source, directory, **watched, **attack.life, **life_options)
     if attack.asleep_ms:
         life.poll()
@@ -232,7 +236,15 @@ ATTACKS = [
     Attack(name="repeated pages", repeat=0.3, page_size=20),
     Attack(name="three passes", page_size=5),
     Attack(name="three passes in two batches", page_size=5, gaps=0.1, world={"two_batches": 0.6}),
+    Attack(name="three passes of reused ids", page_size=5, world={"reuse": 0.5}),
     Attack(name="three passes, execution only", page_size=5, world={"access": False}),
+    Attack(name="parts side by side", mixed=True, page_size=20, world={"two_batches": 0.3}),
+    Attack(name="parts side by side at ERROR level", mixed=True, page_size=5, world={"level": "ERROR"}),
+    Attack(name="parts side by side, extended ids only", mixed=True, page_size=5, world={"ids": "extended"}),
+    Attack(name="parts side by side, execution only", mixed=True, page_size=5, world={"access": False}),
+    Attack(name="parts side by side, reused ids", mixed=True, page_size=5, world={"reuse": 0.5}),
+    Attack(name="parts side by side after an outage", mixed=True, page_size=5, asleep_ms=6 * HOUR_MS),
+    Attack(name="parts side by side, repeated pages", mixed=True, repeat=0.3, page_size=10),
     Attack(name="throttled", fault=sometimes(0.3, unavailable), crash=0.0),
     Attack(name="throttled and crashing", fault=sometimes(0.1, unavailable)),
     Attack(name="tokens refused", fault=sometimes(0.2, broken), page_size=10),
@@ -317,6 +329,7 @@ def attacks(draw: st.DrawFn) -> Attack:
         gaps=draw(st.sampled_from([0.0, 0.1, 0.3])),
         page_size=draw(st.sampled_from([3, 20, 10_000])),
         repeat=draw(st.sampled_from([0.0, 0.2])),
+        mixed=draw(st.booleans()),
         skew_ms=draw(st.sampled_from([-240_000, 0, 0, 240_000])),
         asleep_ms=draw(st.sampled_from([0, 0, 2 * HOUR_MS])),
         fault=draw(st.sampled_from([None, sometimes(0.1, unavailable), sometimes(0.1, broken)])),

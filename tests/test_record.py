@@ -6,11 +6,10 @@ from collections import Counter
 
 import pytest
 
-from exporter.correlate import Settled
 from exporter.model import AccessGlance, AccessRecord, Api, Failure, RequestTimeline
 from exporter.reading import Labelling
 from exporter.record import Recorder
-from exporter.settle import SettleReason, Unit
+from exporter.settle import Settled, SettleReason, Unit
 from exporter.spans import SpanOptions
 from tests.otlp_receiver import decode_spans
 from tests.worlds import START_MS, Life, MemorySource, live, make_world, scratch

@@ -395,8 +395,8 @@ def test_06_a_token_refused_in_mid_listing(lives, over_http):
 class TwoStreams(MemorySource):
     """A listing stream by stream: the second begins long before the first ends."""
 
-    def pages(self, group, window, pattern=None):
-        for page in super().pages(group, window, pattern):
+    def pages(self, group, window, pattern=None, parts=1):
+        for page in super().pages(group, window, pattern, parts):
             ends = [[event for event in page.events if int(event.event_id) >> 16 & 1 == odd] for odd in (0, 1)]
             yield from (
                 type(page)(events=events, response_bytes=page.response_bytes, server_at_ms=page.server_at_ms)

@@ -6,6 +6,7 @@ what counts is what its ledger holds in the end.
 """
 
 import contextlib
+import itertools
 import json
 import random
 import tempfile
@@ -297,6 +298,8 @@ class MemorySource:
     """How far our own clock is ahead until the first answer."""
     fault: Callable[[LogGroup, int], SourceError | BaseException | None] = lambda _group, _page: None
     """Asked before each page: what goes wrong there."""
+    mixer: random.Random | None = None
+    """Lists every window in parts, whatever it was allowed, and mixes their pages; None: never."""
     repeat: Callable[[], bool] = lambda: False
     """Whether a page is given twice."""
     filters: bool = False
@@ -315,10 +318,25 @@ class MemorySource:
     def now_ms(self) -> int:
         return self.now if self._answered else self.now + self.skew_ms
 
-    def pages(self, group: LogGroup, window: Window, pattern: str | None = None) -> Iterator[Page]:
+    def pages(self, group: LogGroup, window: Window, pattern: str | None = None, parts: int = 1) -> Iterator[Page]:
+        assert parts > 0
         assert pattern is None or self.filters
         self.windows.append((group, window))
         self.patterns.append(pattern)
+        if self.mixer is None:
+            yield from self._listed(group, window, pattern)
+            return
+        cuts = sorted(self.mixer.randint(*window) for _ in range(self.mixer.randrange(1, 6)))
+        ends = [window.start_ms, *cuts, window.end_ms]
+        chains = [self._listed(group, Window(*own), pattern, part) for part, own in enumerate(itertools.pairwise(ends))]
+        while chains:
+            chain = self.mixer.choice(chains)
+            try:
+                yield next(chain)
+            except StopIteration:
+                chains.remove(chain)
+
+    def _listed(self, group: LogGroup, window: Window, pattern: str | None, part: int = 0) -> Iterator[Page]:
         selects = compile_pattern(None if self.selects_all else pattern)
         if pattern is not None and pattern[0] == self.selects_none_by:
             selects = lambda _: False  # noqa: E731
@@ -336,7 +354,8 @@ class MemorySource:
             fault = self.fault(group, self.pages_given)
             if fault is not None:
                 raise fault
-            page = Page(events=events[begin : begin + self.page_size], response_bytes=size, server_at_ms=self.now)
+            shown = events[begin : begin + self.page_size]
+            page = Page(events=shown, response_bytes=size, part=part, server_at_ms=self.now)
             self._answered = True
             self.pages_given += 1
             yield page

@@ -42,11 +42,13 @@ class PatternRefused(SourceError):
 class Source(Protocol):
     """One account and region of CloudWatch Logs, or what stands for it."""
 
-    def pages(self, group: LogGroup, window: Window, pattern: str | None = None) -> Iterator[Page]:
+    def pages(self, group: LogGroup, window: Window, pattern: str | None = None, parts: int = 1) -> Iterator[Page]:
         """All events of `group` with `window.start_ms <= at_ms < window.end_ms`, in pages, to the last one.
 
-        `pattern`: a filter pattern; events that it does not select may be left out, and need not be. Both readings of
-        the service's end (included or not) give the same events. Raises a `SourceError`.
+        `pattern`: a filter pattern; events that it does not select may be left out, and need not be. `parts`: into so
+        many parts of equal length the window may be cut, to be listed side by side: the pages of each come in order,
+        but mixed with those of others (`Page.part`). Both readings of the service's end (included or not) give the
+        same events. Raises a `SourceError`.
         """
         ...
 

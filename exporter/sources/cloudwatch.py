@@ -5,6 +5,7 @@ not. It never gives up a page silently, never takes an empty page or a cut-off a
 de-duplicates what AWS gives, and never asks AWS past the budget.
 """
 
+import math
 import random
 import threading
 import time
@@ -17,6 +18,7 @@ from exporter.arns import LogGroupArn, is_account_id
 from exporter.model import LogGroup, Page, Window
 from exporter.sources import GroupUnreadable, ListingBroken, PatternRefused, SourceError, Unavailable
 from exporter.sources.budget import CallBudget
+from exporter.sources.lanes import Lanes
 from exporter.sources.refusals import Refusal, refusal_of
 from exporter.sources.wire import OPERATION, Answer, Malformed, attach, read_answer
 
@@ -34,6 +36,9 @@ FRUITLESS_PAGES = 1_000
 """So many pages in a row that bring nothing later than what was there before are no listing any more."""
 FRUITLESS_FILTERED_PAGES = 10 * FRUITLESS_PAGES
 """The same with a filter pattern: AWS answers with an empty page for each stretch that it searched in vain."""
+
+ANSWER_SECONDS = 0.3
+"""How long AWS may take for a full page (100 to 300 ms): while it does, the budget has calls for other listings."""
 
 RECONNECT_SECONDS = 60.0
 """A client whose credentials fail is replaced (files may have changed), at most this often."""
@@ -66,8 +71,11 @@ class CloudWatchSource:
         ticks: Callable[[], float] = time.monotonic,
         jitter: random.Random | None = None,
         own: Collection[str] = (),
+        lanes: Lanes | None = None,
     ) -> None:
+        """`lanes`: threads for listings side by side; None: a window is never cut into parts."""
         self._own = frozenset(own)
+        self._lanes = lanes
         self._connection = _Connection(connect, ticks)
         self._budget = budget
         self._on_call = on_call
@@ -76,10 +84,20 @@ class CloudWatchSource:
         self._jitter = jitter or random.Random()  # noqa: S311 no secret: it only spreads retries
         self._known_time = (int(clock() * 1000), ticks())
 
-    def pages(self, group: LogGroup, window: Window, pattern: str | None = None) -> Iterator[Page]:
+    def pages(self, group: LogGroup, window: Window, pattern: str | None = None, parts: int = 1) -> Iterator[Page]:
         """See `Source.pages`. A page given twice by AWS is given twice here."""
         if window.start_ms >= window.end_ms:
             return
+        # More listings at once than the budget has calls while one answer is on its way would only queue.
+        lanes = min(parts, math.ceil(self._budget.calls_per_second * ANSWER_SECONDS))
+        if lanes < 2 or self._lanes is None:
+            yield from self._listed(group, window, pattern)
+            return
+        chains = [self._listed(group, own, pattern, part) for part, own in enumerate(_cut(window, parts))]
+        yield from self._lanes.merged(chains, lanes)
+
+    def _listed(self, group: LogGroup, window: Window, pattern: str | None, part: int = 0) -> Iterator[Page]:
+        """One listing, each page by the token of the one before."""
         request = _listing_request(group, window, pattern, is_own=group.account in self._own)
         tokens: set[str] = set()
         latest_ms, fruitless = window.start_ms - 1, 0
@@ -93,7 +111,7 @@ class CloudWatchSource:
             else:
                 fruitless += 1
             token = answer.next_token
-            page = Page(events=events, response_bytes=answer.body_bytes, server_at_ms=answer.server_at_ms)
+            page = Page(events=events, response_bytes=answer.body_bytes, part=part, server_at_ms=answer.server_at_ms)
             del answer, events
             yield page
             del page  # its memory is for the next one
@@ -198,6 +216,13 @@ class _Connection:
             if self._client is not None:
                 self._client.close()
                 self._client = None
+
+
+def _cut(window: Window, parts: int) -> Iterator[Window]:
+    """`window` in parts of equal length, in order; fewer where it has fewer milliseconds."""
+    parts = min(parts, window.end_ms - window.start_ms)
+    cuts = [window.start_ms + (window.end_ms - window.start_ms) * part // parts for part in range(parts + 1)]
+    return map(Window, cuts, cuts[1:])
 
 
 def _listing_request(

@@ -26,7 +26,13 @@ class RecordedSource:
             self._events[group] = sorted(once.values(), key=lambda event: (event.at_ms, event.event_id))
             self._times[group] = [event.at_ms for event in self._events[group]]
 
-    def pages(self, group: LogGroup, window: Window, pattern: str | None = None) -> Iterator[Page]:  # noqa: ARG002
+    def pages(
+        self,
+        group: LogGroup,
+        window: Window,
+        pattern: str | None = None,  # noqa: ARG002
+        parts: int = 1,  # noqa: ARG002
+    ) -> Iterator[Page]:
         """See `Source.pages`. A group of which nothing was recorded is empty."""
         times = self._times.get(group, [])
         first, end = bisect_left(times, window.start_ms), bisect_left(times, window.end_ms)

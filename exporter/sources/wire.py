@@ -14,11 +14,14 @@ import json
 import zlib
 from collections.abc import Mapping
 from email.utils import parsedate_to_datetime
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import msgspec
+import urllib3
+from botocore.exceptions import ConnectionClosedError, HTTPClientError, ReadTimeoutError
 
 from exporter.model import LogEvent
+from exporter.sources import turns
 
 if TYPE_CHECKING:
     from mypy_boto3_logs import CloudWatchLogsClient
@@ -54,8 +57,37 @@ _decoder = msgspec.json.Decoder(_Body)
 
 
 def attach(client: "CloudWatchLogsClient") -> None:
-    """Make `client` decode FilterLogEvents answers the fast way. A call of it may then raise `Malformed`."""
+    """Make `client` take in and decode FilterLogEvents answers the fast way. Its calls may then raise `Malformed`."""
     client.meta.events.register(_EVENT, _decode_before_botocore)
+    endpoint = getattr(client, "_endpoint", None)  # without it, bodies are taken in as botocore does
+    if endpoint is not None:
+        endpoint.http_session = _BodiesInTurn(endpoint.http_session)
+
+
+class _BodiesInTurn:
+    """A client's HTTP session, whose answers are taken in one at a time once their headers are there."""
+
+    def __init__(self, session: Any) -> None:
+        self._session = session
+
+    def send(self, request: Any) -> Any:
+        """See botocore's `URLLib3Session.send`; raises what it raises."""
+        request.stream_output = True  # it returns with the headers
+        response = self._session.send(request)
+        with turns.body():
+            try:
+                response.content  # noqa: B018 it is read now and kept
+            except urllib3.exceptions.ReadTimeoutError as error:
+                raise ReadTimeoutError(endpoint_url=request.url, error=error) from error
+            except urllib3.exceptions.ProtocolError as error:
+                raise ConnectionClosedError(error=error, request=request, endpoint_url=request.url) from error
+            except (urllib3.exceptions.HTTPError, OSError) as error:
+                raise HTTPClientError(error=error) from error
+        return response
+
+    def close(self) -> None:
+        """Close its connections."""
+        self._session.close()
 
 
 def read_answer(result: Mapping[str, object]) -> Answer:
@@ -80,10 +112,11 @@ def _decode_before_botocore(
     raw = response_dict["body"] = _inflated(raw)
     if response_dict.get("status_code") != 200:
         return
-    try:
-        body = _decoder.decode(raw)
-    except ValueError:  # msgspec's errors and UnicodeDecodeError
-        body = _decode_leniently(raw)
+    with turns.PAGE:
+        try:
+            body = _decoder.decode(raw)
+        except ValueError:  # msgspec's errors and UnicodeDecodeError
+            body = _decode_leniently(raw)
     customized_response_dict[_FAST] = (body, len(raw))
     response_dict["body"] = b"{}"
 

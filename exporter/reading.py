@@ -17,8 +17,9 @@ from exporter.access_variables import ROUTE_FROM, Scalar, glance_from, ms_of
 from exporter.correlate import Correlator
 from exporter.model import UNKNOWN, AccessGlance, Api, CounterKey, LogEvent, LogGroup, Page, Unreadable, Window
 from exporter.settle import is_failed
-from exporter.sources import ListingBroken, Source, Unavailable, turns
+from exporter.sources import ListingBroken, Source, Unavailable
 from exporter.tally import Seen
+from exporter.turns import TURNS
 from exporter.windows import BUCKET_MS
 
 UNREADABLE = "unreadable"
@@ -358,7 +359,7 @@ class GroupReader:
                 continue
             # The execution log of a watch with an access log is not counted: its lines may be taken twice.
             events = unique.of(page) if self._taker.counts or audited is not None else page.events
-            with turns.PAGE:
+            with TURNS.page():
                 self._taker.take(events, listed.seen)
             listed.events += len(events)
             for event in (page.events[0], page.events[-1]):

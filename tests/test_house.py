@@ -24,6 +24,7 @@ ROOMS = {
     "redaction": {"redaction"},
     "version": {"version"},
     "arns": {"arns"},
+    "turns": {"turns"},
     "filter patterns": {"filter_patterns"},
     "access log": {"access_log", "access_filter", "access_json", "access_format", "access_variables"},
     "execution log": {"execution_log", "envelope", "dumps"},
@@ -60,7 +61,7 @@ ROOMS = {
     "command line": {"cli", "commands", "__main__"},
 }
 FLOORS = [
-    {"model", "redaction", "version", "arns"},
+    {"model", "redaction", "version", "arns", "turns"},
     {"filter patterns"},
     {"access log", "execution log", "correlation", "rules", "spans", "metrics", "config", "sources", "ledger"}
     | {"otlp", "logs"},

@@ -21,7 +21,7 @@ import urllib3
 from botocore.exceptions import ConnectionClosedError, HTTPClientError, ReadTimeoutError
 
 from exporter.model import LogEvent
-from exporter.sources import turns
+from exporter.turns import TURNS
 
 if TYPE_CHECKING:
     from mypy_boto3_logs import CloudWatchLogsClient
@@ -74,7 +74,7 @@ class _BodiesInTurn:
         """See botocore's `URLLib3Session.send`; raises what it raises."""
         request.stream_output = True  # it returns with the headers
         response = self._session.send(request)
-        with turns.body():
+        with TURNS.body():
             try:
                 response.content  # noqa: B018 it is read now and kept
             except urllib3.exceptions.ReadTimeoutError as error:
@@ -112,7 +112,7 @@ def _decode_before_botocore(
     raw = response_dict["body"] = _inflated(raw)
     if response_dict.get("status_code") != 200:
         return
-    with turns.PAGE:
+    with TURNS.page():
         try:
             body = _decoder.decode(raw)
         except ValueError:  # msgspec's errors and UnicodeDecodeError

@@ -10,10 +10,13 @@ from html import escape
 from typing import NamedTuple, Protocol
 
 from starlette.applications import Starlette
+from starlette.middleware import Middleware
 from starlette.requests import Request
 from starlette.responses import HTMLResponse, PlainTextResponse, Response, StreamingResponse
 from starlette.routing import Route
+from starlette.types import ASGIApp, Receive, Scope, Send
 
+from exporter.turns import TURNS
 from exporter.web.negotiation import accepts_gzip, gzipped, wants_openmetrics
 
 TEXT = "text/plain; version=0.0.4; charset=utf-8"
@@ -103,6 +106,7 @@ def build_app(
         return HTMLResponse(_landing_page(version, telemetry_path, watches(), has_failures=bool(failures)))
 
     app = Starlette(
+        middleware=[Middleware(_PagesWait, path=telemetry_path)],
         routes=[
             Route(telemetry_path, metrics),  # first: whoever puts it at `/` means it
             Route("/config", configuration),
@@ -111,10 +115,25 @@ def build_app(
             Route("/-/reload", reload_now, methods=["POST", "PUT"]),
             *failures,
             Route("/", landing),
-        ]
+        ],
     )
     app.router.redirect_slashes = False
     return app
+
+
+class _PagesWait:
+    """Lets pages of log lines wait while a scrape is answered."""
+
+    def __init__(self, app: ASGIApp, path: str) -> None:
+        self._app = app
+        self._path = path
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http" or scope["path"] != self._path:
+            await self._app(scope, receive, send)
+            return
+        with TURNS.scrape():
+            await self._app(scope, receive, send)
 
 
 async def _slices(parts: Sequence[bytes]) -> AsyncIterator[bytes]:

@@ -12,7 +12,7 @@ import yaml
 
 from exporter.cli import main
 from exporter.metrics import PRODUCT, STAGE_FAILURES, Kind
-from exporter.metrics.self_metrics import OWN
+from exporter.metrics.own import OWN
 from exporter.rules import shipped_rules
 
 ROOT = Path(__file__).parent.parent

@@ -25,7 +25,7 @@ import pytest
 import yaml
 
 from exporter.metrics import PRODUCT, Kind
-from exporter.metrics.self_metrics import OWN
+from exporter.metrics.own import OWN
 
 ROOT = Path(__file__).parent.parent
 GENERATOR = ROOT / "config/grafana/dashboard.py"

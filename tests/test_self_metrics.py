@@ -10,7 +10,8 @@ from prometheus_client.parser import text_string_to_metric_families as parse_tex
 
 from exporter.ledger import OutboxStats
 from exporter.metrics import PRODUCT, REQUESTS, RESPONSE_LATENCY, Kind, latency, requests
-from exporter.metrics.self_metrics import OWN, SelfMetrics
+from exporter.metrics.own import OWN
+from exporter.metrics.self_metrics import SelfMetrics
 from exporter.metrics.totals import Totals
 from exporter.model import Api, Commit
 

@@ -104,7 +104,19 @@ MUTATIONS = (
     ),
     Mutation(
         name="a request is settled on a generic status",
-        edits=(("settle.py", "    if failure.refinable:\n        return None\n", ""),),
+        edits=(
+            (
+                "settle.py",
+                "    if failure.refinable or not own:\n        return None\n",
+                "    if not own:\n        return None\n",
+            ),
+        ),
+    ),
+    Mutation(
+        name="lines under an id that others used prove whose they are",
+        edits=(
+            ("correlate.py", "reason = settle_reason(unit, horizon, own=own)", "reason = settle_reason(unit, horizon)"),
+        ),
     ),
     Mutation(
         name="tallies are added, not raised",

@@ -276,6 +276,14 @@ def test_counts_and_labels_are_the_truth_in_many_worlds(attack, block):
             assert_truth(world, life, attack)
 
 
+@pytest.mark.parametrize("seed", [101, 115, 119])
+def test_the_end_of_another_request_under_the_same_id_proves_nothing(seed):
+    """The last lines of a long request, whose first were not read yet, beside another's access line of equal status."""
+    attack = Attack(name="", page_size=5, world={"reuse": 0.5, "outcomes": NOT_MASKED})
+    with lived(attack, seed) as (world, life):
+        assert_truth(world, life, attack)
+
+
 @pytest.mark.parametrize("seed", range(3))
 def test_a_life_of_crashes_leaves_what_an_uninterrupted_one_leaves(seed):
     """Series, and spans: the same ids, each once, however often the process died."""

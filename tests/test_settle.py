@@ -161,6 +161,17 @@ def test_a_cause_that_a_line_may_refine_waits_for_the_watermark():
     assert settle_reason(unit, horizon(frontier_ms=NOON + 90_000)) is SettleReason.WATERMARK
 
 
+def test_under_an_id_that_others_used_only_the_watermark_tells_whose_lines_they_are():
+    (unit,) = units([access()], timed_out(extended=None))
+    failed(unit)
+    around = Window(NOON - 10_000, NOON + 40_000)
+    late = {"reached_ms": NOON + 60_000, "listed": (around,)}
+    assert not unit.linked
+    assert settle_reason(unit, horizon(**late)) is SettleReason.COVERED
+    assert settle_reason(unit, horizon(**late), own=False) is None
+    assert settle_reason(unit, horizon(frontier_ms=NOON + 90_000), own=False) is SettleReason.WATERMARK
+
+
 def test_execution_lines_without_access_line_wait_for_the_watermark_where_there_is_an_access_log():
     (unit,) = units([], timed_out())
     failed(unit)
@@ -263,6 +274,22 @@ def test_without_extended_ids_status_and_arrival_decide():
     found = {unit.access: unit for unit in units([early, late], lines)}
     assert len(found[late].execution) == 2
     assert found[early].execution == ()
+
+
+def test_lines_under_a_reused_id_that_come_after_the_longest_request_are_another_requests():
+    lines = by_id(timed_out(extended=None))
+    for after_ms, count in ((29_000, 1), (31_001, 2)):
+        line = access(NOON + 29_000 - after_ms)
+        assert len(units_of({"a": line}, lines, 30_000)) == count
+        assert len(units_of({"a": line}, lines)) == 1, "an id that is used once needs no such limit"
+
+
+def test_a_part_is_of_no_beginning_under_a_reused_id_before_the_longest_request():
+    beginning = execution((NOON, "Extended Request Id: x1="), batch=1)
+    for after_ms, count in ((29_000, 1), (31_001, 2)):
+        end = execution((NOON + after_ms, "Method completed with status: 504"), batch=2)
+        assert len(segments_of(beginning + end, 30_000)) == count
+        assert len(segments_of(beginning + end)) == 1
 
 
 def test_a_success_does_not_take_the_lines_of_a_failure_under_its_id():

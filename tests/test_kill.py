@@ -45,7 +45,7 @@ allowed_lateness: 1m2s
 initial_lookback: 5m
 state: {{path: state.db}}
 labels: {{zero_hold: 0s}}
-accounts: [{{name: default, calls_per_second: 25}}]
+accounts: [{{name: default, calls_per_second: {rate}}}]
 watches:
   - name: orders-prod
     region: eu-west-1
@@ -73,8 +73,25 @@ def test_kills_change_no_count_where_failing_lines_alone_are_fetched(tmp_path):
     storm(tmp_path, 4, requests=1_000, kills=6, longest_life_s=4.0, fetch="failures")
 
 
-def storm(directory: Path, seed: int, *, requests: int, kills: int, longest_life_s: float, fetch: str = "all") -> None:
-    """Traffic for as long as the kills take, then a last life until all is counted."""
+def test_kills_change_no_count_where_parts_of_a_window_are_listed_side_by_side(tmp_path):
+    storm(tmp_path, 5, requests=1_500, kills=6, longest_life_s=4.0, page_events=100, rate=200)
+
+
+def storm(
+    directory: Path,
+    seed: int,
+    *,
+    requests: int,
+    kills: int,
+    longest_life_s: float,
+    fetch: str = "all",
+    page_events: int | None = None,
+    rate: int = 25,
+) -> None:
+    """Traffic for as long as the kills take, then a last life until all is counted.
+
+    `page_events`: the most events of a page; None: as many as AWS's. `rate`: calls a second.
+    """
     rng = random.Random(seed)
     live_s = kills * (0.3 + longest_life_s) / 2
     world = make_world(
@@ -94,9 +111,9 @@ def storm(directory: Path, seed: int, *, requests: int, kills: int, longest_life
         start_ms = int((time.time() - HEAD_START_S) * 1000)
         last_ms = START_MS + int(HEAD_START_S + live_s + 5) * 1000
         _write(world, directory / "world.jsonl", last_ms)
-        fake = stack.enter_context(_fake(directory, start_ms, seed))
+        fake = stack.enter_context(_fake(directory, start_ms, seed, page_events))
         receiver = stack.enter_context(_receiver(directory))
-        (directory / "exporter.yaml").write_text(CONFIG.format(receiver=receiver, fetch=fetch))
+        (directory / "exporter.yaml").write_text(CONFIG.format(receiver=receiver, fetch=fetch, rate=rate))
         exporter = _Exporter(directory, fake)
         arrivals = _Arrivals(directory / "spans.jsonl")
         for _ in range(kills):
@@ -234,9 +251,11 @@ def _write(world: World, path: Path, last_ms: int) -> None:
 
 
 @contextmanager
-def _fake(directory: Path, start_ms: int, seed: int) -> Iterator[str]:
+def _fake(directory: Path, start_ms: int, seed: int, page_events: int | None) -> Iterator[str]:
     command = [sys.executable, "-m", "tests.fakes", "--world", str(directory / "world.jsonl")]
     command += ["--start-ms", str(start_ms), "--seed", str(seed)]
+    if page_events is not None:
+        command += ["--scan-events", str(page_events)]
     for name, value in FAULTS.items():
         command += ["--set", f"{name}={value}"]
     with _serving(command) as line:

@@ -26,6 +26,7 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 
+from exporter import pacing
 from exporter.metrics import BUCKETS_MS
 from exporter.sources import SourceError
 from tests.otlp_receiver import decode_spans
@@ -282,6 +283,21 @@ def test_the_end_of_another_request_under_the_same_id_proves_nothing(seed):
     attack = Attack(name="", page_size=5, world={"reuse": 0.5, "outcomes": NOT_MASKED})
     with lived(attack, seed) as (world, life):
         assert_truth(world, life, attack)
+
+
+@pytest.mark.parametrize("mixed", [False, True])
+@pytest.mark.parametrize("seed", range(3))
+def test_a_storm_in_a_backlog_is_read_in_shorter_slices(monkeypatch, seed, mixed):
+    """After hours of quiet a slice is long; one that opens more than memory should hold is given up for shorter ones."""
+    monkeypatch.setattr(pacing, "_CROWD", 5)
+    shortened, shorten = [], pacing.Pace.shorten
+    monkeypatch.setattr(pacing.Pace, "shorten", lambda pace: shortened.append(pace.slice_ms) or shorten(pace))
+    world = {"count": 200, "span_ms": 5 * HOUR_MS, "outcomes": FAILING, "late": 0.1}
+    attack = Attack(name="", asleep_ms=6 * HOUR_MS, crash=0.0, page_size=20, mixed=mixed, world=world)
+    with lived(attack, seed) as (found, life):
+        assert shortened
+        assert min(shortened) > 10_000
+        assert_truth(found, life, attack)
 
 
 @pytest.mark.parametrize("seed", range(3))

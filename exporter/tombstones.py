@@ -9,7 +9,6 @@ minutes, and does no I/O.
 from array import array
 from collections.abc import Iterable, Mapping
 from enum import StrEnum
-from functools import lru_cache
 from hashlib import blake2b
 
 from exporter.envelope import PLACEHOLDER_IDS
@@ -31,7 +30,6 @@ class Mark(StrEnum):
     """…and has come."""
 
 
-@lru_cache(maxsize=4_096)  # the same few ids are asked for again and again while a failure is judged
 def mark(kind: Mark, text: str) -> int:
     """The 64-bit hash of an id for one purpose, the same in every process."""
     return int.from_bytes(blake2b((kind + text).encode("utf-8", "surrogatepass"), digest_size=8).digest(), "little")

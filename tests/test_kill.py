@@ -45,7 +45,7 @@ allowed_lateness: 1m2s
 initial_lookback: 5m
 state: {{path: state.db}}
 labels: {{zero_hold: 0s}}
-accounts: [{{name: default, calls_per_second: {rate}}}]
+accounts: [{{name: default, calls_per_second: 25}}]
 watches:
   - name: orders-prod
     region: eu-west-1
@@ -74,7 +74,7 @@ def test_kills_change_no_count_where_failing_lines_alone_are_fetched(tmp_path):
 
 
 def test_kills_change_no_count_where_parts_of_a_window_are_listed_side_by_side(tmp_path):
-    storm(tmp_path, 5, requests=1_500, kills=6, longest_life_s=4.0, page_events=100, rate=200)
+    storm(tmp_path, 5, requests=1_000, kills=6, longest_life_s=5.0, page_events=250)
 
 
 def storm(
@@ -86,11 +86,10 @@ def storm(
     longest_life_s: float,
     fetch: str = "all",
     page_events: int | None = None,
-    rate: int = 25,
 ) -> None:
     """Traffic for as long as the kills take, then a last life until all is counted.
 
-    `page_events`: the most events of a page; None: as many as AWS's. `rate`: calls a second.
+    `page_events`: the most events of a page; None: as many as AWS's.
     """
     rng = random.Random(seed)
     live_s = kills * (0.3 + longest_life_s) / 2
@@ -113,7 +112,7 @@ def storm(
         _write(world, directory / "world.jsonl", last_ms)
         fake = stack.enter_context(_fake(directory, start_ms, seed, page_events))
         receiver = stack.enter_context(_receiver(directory))
-        (directory / "exporter.yaml").write_text(CONFIG.format(receiver=receiver, fetch=fetch, rate=rate))
+        (directory / "exporter.yaml").write_text(CONFIG.format(receiver=receiver, fetch=fetch))
         exporter = _Exporter(directory, fake)
         arrivals = _Arrivals(directory / "spans.jsonl")
         for _ in range(kills):

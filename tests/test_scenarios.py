@@ -22,6 +22,7 @@ import pytest
 import structlog
 from prometheus_client.parser import text_string_to_metric_families
 
+from exporter import pacing
 from exporter.access_log import access_parser
 from exporter.audit import Audit
 from exporter.config import load_config
@@ -39,6 +40,7 @@ from exporter.record import Recorder
 from exporter.rules import shipped_rules
 from exporter.sources.budget import CallBudget
 from exporter.sources.cloudwatch import CloudWatchSource
+from exporter.sources.lanes import Lanes
 from exporter.sources.sessions import client_config
 from exporter.watch_spec import WatchGroup, WatchSpec
 from tests.fakes import FakeCloudWatch, Fault, Faults
@@ -172,7 +174,15 @@ def own(life: Life, name: str, **labels: str) -> float:
 class OverHttp:
     """The real source by real boto3, reading a fake that shows a world; one simulated clock for all."""
 
-    def __init__(self, fake: FakeCloudWatch, world: World, *, rate: float = 1_000.0, wall_ms: int = 0) -> None:
+    def __init__(
+        self,
+        fake: FakeCloudWatch,
+        world: World,
+        *,
+        rate: float = 1_000.0,
+        wall_ms: int = 0,
+        lanes: Lanes | None = None,
+    ) -> None:
         self.now = START_MS
         self.wall_ms = wall_ms
         """How far the clock on our wall is ahead."""
@@ -197,6 +207,7 @@ class OverHttp:
             clock=lambda: (self.now + self.wall_ms) / 1000,
             ticks=lambda: self.now / 1000,
             jitter=random.Random(1),
+            lanes=lanes,
         )
         self.pages, self.now_ms = self.real.pages, self.real.now_ms
 
@@ -389,6 +400,28 @@ def test_06_a_token_refused_in_mid_listing(lives, over_http):
     assert source.fake.codes[Fault.REFUSED_TOKEN] > 5
     source.fake.faults.refused_tokens = 0.0
     assert poll_for(life, 200_000)[-1] == "ok"
+    assert_exact(world, life)
+
+
+def test_parts_listed_side_by_side_by_real_threads_count_the_truth(lives, over_http, monkeypatch):
+    """With pages so small that every window is cut, faults on, and the process dying now and then."""
+    monkeypatch.setattr(pacing, "_PART_PAGES", 2)
+    world = small_world(count=80)
+    lanes = Lanes(4)
+    source = over_http(world, lanes=lanes)
+    source.fake.reader.scan_events = 8
+    source.fake.faults = Faults(throttled=0.1, resets=0.02, empty_pages=0.2, refused_tokens=0.003)
+    side_by_side = []
+    merged = lanes.merged
+    monkeypatch.setattr(lanes, "merged", lambda chains, wanted: side_by_side.append(wanted) or merged(chains, wanted))
+    life = lives(source=source)
+    for _ in range(8):
+        poll_for(life, 120_000)
+        life.die()
+    source.fake.faults = Faults()
+    assert poll_for(life, 200_000)[-1] == "ok"
+    assert len(side_by_side) > 10
+    assert max(side_by_side) > 3
     assert_exact(world, life)
 
 

@@ -220,7 +220,7 @@ def figures(*, wanted: str = "", share: float = 1) -> Iterator[Figure]:
         yield Figure(PART, name, "decode alone, an event", decode, "us")
         yield Figure(PART, name, "decode all fields and keep them, an event", plain, "us", plain / decode, "decode")
         yield Figure(PART, name, "decode, join and judge, an event", judged, "us", judged / decode, "decode")
-        yield Figure(PART, name, "…", judged, "us", judged / plain, "all fields, kept")
+        yield Figure(PART, name, "the same", judged, "us", judged / plain, "all fields, kept")
         yield Figure(PART, name, "whole poll, an event", whole, "us", whole / decode, "decode")
 
 

@@ -208,19 +208,14 @@ class Watch:
             self._timelines = Timelines(self.spec, correlator, self._filters) if self._failures_only else None
             self._readers = self._make_readers(correlator)
             self._seed(now_ms)
-        plan = read_windows(
-            memory.state,
-            now_ms=now_ms,
-            timing=self._timing,
-            wide=self._pace.wide,
-            slice_ms=self._pace.slice_ms,
-            restarted=restarted,
-        )
-        for part in plan:
+        plan = self._plan(memory, now_ms, restarted=restarted)
+        while plan:
             if self._stopping():
                 return "stopped"
-            if not self._read_slice(memory, part, now_ms):
-                break  # what follows was planned as if this had been read
+            if self._read_slice(memory, plan[0], now_ms):
+                del plan[0]
+            else:  # what follows was planned as if this had been read
+                plan = self._plan(memory, now_ms, restarted=restarted)
         # What is left of a backlog waits for the next tick, so that new lines never wait for it.
         while self._ticks() - began < self.spec.poll_interval_ms / 1000:
             sweep = next_sweep(memory.state, now_ms=now_ms, timing=self._timing, slice_ms=self._pace.slice_ms)
@@ -231,6 +226,16 @@ class Watch:
             self._read_slice(memory, sweep, now_ms)
         self._audit_late_lines(now_ms)
         return "ok"
+
+    def _plan(self, memory: Memory, now_ms: int, *, restarted: bool) -> list[Slice]:
+        return read_windows(
+            memory.state,
+            now_ms=now_ms,
+            timing=self._timing,
+            wide=self._pace.wide,
+            slice_ms=self._pace.slice_ms,
+            restarted=restarted,
+        )
 
     def _audit_late_lines(self, now_ms: int) -> None:
         readable = [item.group for item in self.spec.groups if item.group not in self.left_out]

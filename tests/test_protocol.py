@@ -300,6 +300,36 @@ def test_a_storm_in_a_backlog_is_read_in_shorter_slices(monkeypatch, seed, mixed
         assert_truth(found, life, attack)
 
 
+@contextmanager
+def alive(source: MemorySource, directory: str) -> Iterator[Life]:
+    life = Life(source, directory)
+    try:
+        yield life
+    finally:
+        life.ledger.close()
+
+
+def test_new_lines_do_not_wait_for_a_storm_in_a_backlog(monkeypatch):
+    """Giving a slice up for shorter ones takes the place of that slice, not of what comes behind it."""
+    monkeypatch.setattr(pacing, "_CROWD", 5)
+    world = make_world(random.Random(1), count=60, span_ms=300_000, outcomes=FAILING)
+    shortened, shorten = [], pacing.Pace.shorten
+    monkeypatch.setattr(pacing.Pace, "shorten", lambda pace: shortened.append(pace.slice_ms) or shorten(pace))
+    source = MemorySource(world=world, now=START_MS - 8 * HOUR_MS)
+    with scratch() as directory, alive(source, directory) as life:
+        life.poll()
+        source.now = START_MS - 60_000  # hours of quiet, after which slices are long
+        life.poll()
+        source.now = START_MS + HOUR_MS
+        source.windows.clear()
+        assert not shortened
+        assert life.poll().outcome == "ok"
+        assert shortened[0] == 900_000
+        assert max(window.end_ms for _, window in source.windows) == source.now
+        live(life, random.Random(1), until_ms=source.now + 700_000)
+        assert_truth(world, life, Attack(name="", world={"outcomes": FAILING}))
+
+
 @pytest.mark.parametrize("seed", range(3))
 def test_a_life_of_crashes_leaves_what_an_uninterrupted_one_leaves(seed):
     """Series, and spans: the same ids, each once, however often the process died."""

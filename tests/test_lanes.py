@@ -89,6 +89,25 @@ def test_who_stops_early_leaves_no_thread_at_work(how):
     assert_all_come_back(lanes)
 
 
+@pytest.mark.parametrize("given", range(4))
+def test_where_the_system_gives_no_more_threads_those_there_are_do_it_all(monkeypatch, given):
+    start, started = threading.Thread.start, []
+
+    def reluctant(thread):
+        if len(started) == given:
+            raise RuntimeError("can't start new thread")
+        started.append(thread)
+        start(thread)
+
+    lanes = Lanes(3)
+    with monkeypatch.context() as patch:
+        patch.setattr(threading.Thread, "start", reluctant)
+        items = sorted(lanes.merged([numbered(chain, 4) for chain in range(5)], 3))
+    assert items == [(chain, number) for chain in range(5) for number in range(4)]
+    assert len(started) == min(given, 3)
+    assert_all_come_back(lanes)
+
+
 def assert_all_come_back(lanes):
     """All lanes are free again: as many chains as there were lanes can wait for each other."""
     for thread in threading.enumerate():

@@ -25,22 +25,32 @@ class Lanes:
     def merged(self, chains: Sequence[Iterator[T]], wanted: int) -> Iterator[T]:
         """The items of all `chains`: each one's in its order, the chains begun in theirs, `wanted` of them at once.
 
-        Where no second thread is free they come one after the other. What a chain raises is raised here, and ends it
-        all; so does closing this iterator.
+        Where no second thread is free, or the system gives none, they come one after the other. What a chain raises is
+        raised here, and ends it all; so does closing this iterator.
         """
         lanes = self._lease(min(wanted, len(chains)))
         if lanes < 2:
             self._release(lanes)
-            for chain in chains:
-                yield from chain
-            return
+            lanes = 0
         run = _Run(chains, lanes)
-        for number in range(lanes):
-            threading.Thread(target=run.fetch, args=(self,), name=f"listing-{number}", daemon=True).start()
         try:
-            yield from run.items()
+            if running := self._start(run, lanes):
+                yield from run.items(running)
+            else:
+                for chain in chains:
+                    yield from chain
         finally:
             run.close()
+
+    def _start(self, run: "_Run[T]", lanes: int) -> int:
+        for number in range(lanes):
+            thread = threading.Thread(target=run.fetch, args=(self,), name=f"listing-{number}", daemon=True)
+            try:
+                thread.start()
+            except RuntimeError:  # the system gives no more threads
+                self._release(lanes - number)
+                return number
+        return lanes
 
     def _lease(self, wanted: int) -> int:
         with self._lock:
@@ -98,9 +108,8 @@ class _Run(Generic[T]):
             return False
         return True
 
-    def items(self) -> Iterator[T]:
-        """What the threads bring, as it comes."""
-        running = self._lanes
+    def items(self, running: int) -> Iterator[T]:
+        """What so many threads bring, as it comes."""
         while running:
             item = self._brought.get()
             if isinstance(item, _Ended):

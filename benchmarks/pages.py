@@ -24,11 +24,11 @@ from exporter.metrics.self_metrics import SelfMetrics
 from exporter.metrics.totals import Totals
 from exporter.model import Api, Commit, LogEvent, LogGroup, Page, Window
 from exporter.pipeline import Watch
-from exporter.reading import Labelling
 from exporter.record import Recorder
 from exporter.rules import shipped_rules
 from exporter.sources import Source
 from exporter.spans import SpanOptions
+from exporter.taking import Labelling
 from exporter.watch_spec import WatchGroup, WatchSpec
 
 GROUP = LogGroup("default", "eu-west-1", "bench")

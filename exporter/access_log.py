@@ -8,7 +8,7 @@ keeps nothing of a line but the names of its keys.
 import re
 from collections.abc import Callable, Sequence
 from functools import cache, lru_cache
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from exporter.access_format import FORMAT_MISMATCH, AccessFormatError, Piece, TextFormat, Variable, pieces_of
 from exporter.access_json import REFUSED, JsonLines, json_format
@@ -22,10 +22,19 @@ EMPTY = Unreadable(reason="empty")
 _FORMATS_KEPT = 256
 
 
+class Looks(NamedTuple):
+    """What some lines show when looked at."""
+
+    rows: list[Sequence[Scalar]]
+    """Of those that could be read, in their order: the values of `GLANCE_VARIABLES`."""
+    unreadable: dict[int, Unreadable]
+    """The others, by their place."""
+
+
 class AccessParser(Protocol):
     """Reads the access lines of one log group. Not to be shared between threads that read at the same time."""
 
-    def look(self, message: str) -> Sequence[Scalar] | Unreadable:
+    def look_at(self, messages: Sequence[str]) -> Looks:
         """The values of `GLANCE_VARIABLES`, as logged: the cheapest reading, for every line."""
         ...
 
@@ -213,18 +222,34 @@ class _Parser:
         self._look = reader.look
         self._json = json
 
-    def look(self, message: str) -> Sequence[Scalar] | Unreadable:
-        json = self._json
-        if json is not None and message[:1] == "{":
-            try:  # a line with the keys of the one before, as nearly every JSON line is
-                return json.chosen(json.decode(message))
-            except REFUSED:
-                pass
+    def look_at(self, messages: Sequence[str]) -> Looks:
+        looks = Looks(rows=[], unreadable={})
+        rest, read, json = iter(messages), 0, self._json
+        while read < len(messages):
+            if json is not None and messages[read][:1] == "{":
+                before = len(looks.rows)
+                try:  # lines with the keys of the one before, as nearly all JSON lines have
+                    looks.rows.extend(map(json.chosen, map(json.decode, rest)))
+                except REFUSED:
+                    read += len(looks.rows) - before
+                else:
+                    break
+            else:
+                next(rest)
+            found = self._look_at_one(messages[read])
+            if isinstance(found, Unreadable):
+                looks.unreadable[read] = found
+            else:
+                looks.rows.append(found)
+            read += 1
+        return looks
+
+    def _look_at_one(self, message: str) -> Sequence[Scalar] | Unreadable:
         line = message.strip()
         return self._look(line) if line else EMPTY
 
     def glance(self, message: str) -> AccessGlance | Unreadable:
-        found = self.look(message)
+        found = self._look_at_one(message)
         return found if isinstance(found, Unreadable) else glance_from(found)
 
     def parse(self, event: LogEvent) -> AccessRecord | Unreadable:

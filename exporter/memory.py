@@ -13,9 +13,9 @@ from exporter import tally, tombstones
 from exporter.correlate import Correlator
 from exporter.ledger import GroupState
 from exporter.model import Commit, CounterKey, GroupProgress, LogGroup
-from exporter.reading import UNREADABLE
 from exporter.record import Recorded
 from exporter.settle import Horizon, Judged
+from exporter.taking import UNREADABLE
 from exporter.tally import Cells, Seen, Tally
 from exporter.tombstones import Tombstones
 from exporter.windows import MINUTE_MS, OVERLAP_MS, ReadState

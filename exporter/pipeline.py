@@ -22,11 +22,12 @@ from exporter.metrics.self_metrics import SelfMetrics
 from exporter.metrics.totals import Totals
 from exporter.model import Api, Commit, CounterKey, LogGroup, Window
 from exporter.pacing import Pace
-from exporter.reading import Directory, GroupReader, Uncounted
+from exporter.reading import GroupReader
 from exporter.record import Recorder
 from exporter.rules import RuleSet
 from exporter.settle import Horizon
 from exporter.sources import GroupUnreadable, PatternRefused, Source, SourceError
+from exporter.taking import Directory, Uncounted
 from exporter.tally import Seen
 from exporter.telling import Teller
 from exporter.tombstones import Tombstones

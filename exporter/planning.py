@@ -12,7 +12,7 @@ from exporter.access_log import AccessFormatError, AccessParser, access_parser
 from exporter.config import Config, Watch
 from exporter.metrics import StageInfo
 from exporter.model import UNKNOWN, Api, LogGroup
-from exporter.reading import Labelling
+from exporter.taking import Labelling
 from exporter.watch_spec import Fetch, WatchGroup, WatchSpec
 
 _FETCHES: tuple[Fetch, ...] = ("all", "auto", "failures")

@@ -14,10 +14,10 @@ from typing import NamedTuple
 
 from exporter import metrics
 from exporter.model import UNKNOWN, AccessGlance, CounterKey, Exemplar, RequestTimeline, SpanBatch, Step
-from exporter.reading import Admit, Labelling
 from exporter.settle import Settled
 from exporter.span_batch import FailureSpans, pack
 from exporter.spans import SpanOptions, caller_trace_id, failure_spans, span_ids
+from exporter.taking import Admit, Labelling
 
 _SPANS_A_TRACE = 100
 """How many failures may join one caller-chosen trace before they get traces of their own."""

@@ -5,7 +5,7 @@ from typing import Literal
 
 from exporter.access_log import AccessParser
 from exporter.model import Api, LogGroup
-from exporter.reading import Labelling
+from exporter.taking import Labelling
 
 Fetch = Literal["all", "failures", "auto"]
 """`failures`: only lines of failed requests. `auto`: those where the call budget is not enough for all."""

@@ -34,11 +34,11 @@ from exporter.ledger import LedgerError
 from exporter.ledger.sqlite import SqliteLedger
 from exporter.metrics.self_metrics import SelfMetrics
 from exporter.model import AccessGlance, AccessRecord, Api, ExecutionStep, Failure, LogGroup, RequestTimeline, Step
-from exporter.reading import Labelling
 from exporter.record import Recorder, Told
 from exporter.rules import shipped_rules
 from exporter.settle import Settled, SettleReason, Unit
 from exporter.spans import SpanOptions
+from exporter.taking import Labelling
 from exporter.web import WebServer, build_app
 from exporter.web.guard import HEADERS
 from exporter.web_config import load_web_config

@@ -17,9 +17,9 @@ from exporter.fleet import Fleet
 from exporter.ledger.sqlite import SqliteLedger
 from exporter.metrics.self_metrics import SelfMetrics
 from exporter.metrics.totals import Totals
-from exporter.reading import Labelling
 from exporter.record import Recorder
 from exporter.rules import shipped_rules
+from exporter.taking import Labelling
 from tests.test_reload import until
 from tests.worlds import ACCESS, EXECUTION, START_MS, Life, MemorySource, make_world, scratch
 

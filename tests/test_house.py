@@ -47,6 +47,7 @@ ROOMS = {
         "watch_spec",
         "memory",
         "reading",
+        "taking",
         "describing",
         "record",
     },

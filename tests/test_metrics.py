@@ -25,7 +25,7 @@ from exporter.metrics import (
     STAGE_FAILURES,
     StageInfo,
     failed_requests,
-    latency,
+    latencies,
     requests,
     route_labels,
     stage_failures,
@@ -82,11 +82,7 @@ def row(key, value, *, released, exemplar=None, created_at_ms=BORN_MS, touched_a
 
 
 def observations(*seen, api=API, histogram=RESPONSE_LATENCY):
-    increments = {}
-    for ms in seen:
-        for key, amount in latency(histogram, api, ms):
-            increments[key] = increments.get(key, 0) + amount
-    return increments
+    return latencies(histogram, api, [(ms, 1) for ms in seen])
 
 
 def samples(totals, *, openmetrics=False):
@@ -153,11 +149,21 @@ def test_a_switched_off_label_says_all():
     ],
 )
 def test_an_observation_lands_in_the_first_bucket_that_holds_it(ms, le):
-    (bucket, one), (total, added) = latency(RESPONSE_LATENCY, API, ms)
+    ((bucket, three), (total, added)) = latencies(RESPONSE_LATENCY, API, [(ms, 3)]).items()
     assert bucket == CounterKey("aws_apigateway_response_latency_seconds_bucket", (API.id, API.name, API.stage, le))
     assert total == CounterKey("aws_apigateway_response_latency_seconds_sum", (API.id, API.name, API.stage))
-    assert one == 1
-    assert added == min(max(ms, 0), 86_400_000)
+    assert three == 3
+    assert added == 3 * min(max(ms, 0), 86_400_000)
+
+
+def test_observations_add_up_in_their_buckets_and_none_add_nothing():
+    added = latencies(RESPONSE_LATENCY, API, [(10, 2), (50, 1), (29_003, 4)])
+    assert {key.labels[-1]: amount for key, amount in added.items() if key.metric.endswith("_bucket")} == {
+        "0.05": 3,
+        "30.0": 4,
+    }
+    assert sum(amount for key, amount in added.items() if key.metric.endswith("_sum")) == 2 * 10 + 50 + 4 * 29_003
+    assert latencies(RESPONSE_LATENCY, API, []) == {}
 
 
 def test_bucket_bounds_are_canonical_and_show_the_default_timeout():

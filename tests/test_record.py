@@ -7,10 +7,10 @@ from collections import Counter
 import pytest
 
 from exporter.model import AccessGlance, AccessRecord, Api, Failure, RequestTimeline
-from exporter.reading import Labelling
 from exporter.record import Recorder
 from exporter.settle import Settled, SettleReason, Unit
 from exporter.spans import SpanOptions
+from exporter.taking import Labelling
 from tests.otlp_receiver import decode_spans
 from tests.worlds import START_MS, Life, MemorySource, live, make_world, scratch
 

@@ -35,13 +35,13 @@ from exporter.otlp import Delivered, Refused, Retry
 from exporter.outbox import Outbox
 from exporter.pipeline import Watch
 from exporter.planning import Planner
-from exporter.reading import Labelling
 from exporter.record import Recorder
 from exporter.rules import shipped_rules
 from exporter.sources.budget import CallBudget
 from exporter.sources.cloudwatch import CloudWatchSource
 from exporter.sources.lanes import Lanes
 from exporter.sources.sessions import client_config
+from exporter.taking import Labelling
 from exporter.watch_spec import WatchGroup, WatchSpec
 from tests.fakes import FakeCloudWatch, Fault, Faults
 from tests.otlp_receiver import ReceivedSpan, decode_spans

@@ -9,7 +9,7 @@ from prometheus_client.openmetrics.parser import text_string_to_metric_families 
 from prometheus_client.parser import text_string_to_metric_families as parse_text
 
 from exporter.ledger import OutboxStats
-from exporter.metrics import PRODUCT, REQUESTS, RESPONSE_LATENCY, Kind, latency, requests
+from exporter.metrics import PRODUCT, REQUESTS, RESPONSE_LATENCY, Kind, latencies, requests
 from exporter.metrics.own import OWN
 from exporter.metrics.self_metrics import SelfMetrics
 from exporter.metrics.totals import Totals
@@ -110,7 +110,7 @@ def test_an_empty_outbox_has_no_oldest_span():
 @pytest.mark.parametrize("openmetrics", [False, True])
 def test_product_and_self_metrics_are_one_valid_exposition(clock, openmetrics):
     totals = totals_with(clock)
-    totals.apply(commit(dict(latency(RESPONSE_LATENCY, API, 40)) | {requests(API, "GET", "/", 200): 1}))
+    totals.apply(commit(latencies(RESPONSE_LATENCY, API, [(40, 1)]) | {requests(API, "GET", "/", 200): 1}))
     own = own_metrics()
     own.show_series(totals)
     own.add_watch("orders", ["access"])

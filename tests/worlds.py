@@ -22,11 +22,11 @@ from exporter.metrics.self_metrics import SelfMetrics
 from exporter.metrics.totals import Totals
 from exporter.model import Api, LogEvent, LogGroup, Page, Window
 from exporter.pipeline import PollOutcome, Watch
-from exporter.reading import Labelling
 from exporter.record import Recorder, Told
 from exporter.rules import shipped_rules
 from exporter.sources import GroupUnreadable, ListingBroken, SourceError, Unavailable
 from exporter.spans import SpanOptions
+from exporter.taking import Labelling
 from exporter.watch_spec import Fetch, WatchGroup, WatchSpec
 from tests.fakes.patterns import compile_pattern
 

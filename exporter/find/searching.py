@@ -14,10 +14,10 @@ from exporter.find.query import Query
 from exporter.find.reading import Desk, request_id_of
 from exporter.find.stretches import stretches
 from exporter.model import Failure, LogGroup, RequestTimeline, Window
-from exporter.reading import Directory
 from exporter.rules import RuleSet
 from exporter.settle import AccessLine, ExecutionLine, Unit, extended_id_of, units_of
 from exporter.sources import Source
+from exporter.taking import Directory
 from exporter.watch_spec import WatchSpec
 
 _CHUNK = 25

@@ -7,6 +7,7 @@ view of them that a scrape sees, `self_metrics.py` tells of the exporter itself.
 """
 
 from bisect import bisect_left
+from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import StrEnum
 from functools import lru_cache
@@ -130,17 +131,23 @@ def requests(api: Api, method: str, resource: str, status: int | None) -> Counte
     return CounterKey(REQUESTS.name, (api.id, api.name, api.stage, method, resource, status_label(status)))
 
 
-def latency(histogram: Metric, api: Api, ms: int) -> tuple[tuple[CounterKey, int], tuple[CounterKey, int]]:
-    """What one observation adds to a histogram (`RESPONSE_LATENCY`, `INTEGRATION_LATENCY`): a bucket's 1, the sum's ms.
+def latencies(histogram: Metric, api: Api, observed: Iterable[tuple[int, int]]) -> dict[CounterKey, int]:
+    """What observations (ms, and how many) add to a histogram (`RESPONSE_LATENCY`, `INTEGRATION_LATENCY`).
 
-    Buckets are counted on their own (an observation lands in exactly one); rendering cumulates them.
+    Buckets are counted on their own (an observation lands in exactly one); rendering cumulates them. The sum is in ms.
     """
-    ms = min(max(ms, 0), MAX_LATENCY_MS)
+    counts = [0] * len(BUCKETS)
+    sum_ms = 0
+    for ms, count in observed:
+        bounded_ms = min(max(ms, 0), MAX_LATENCY_MS)
+        counts[bisect_left(BUCKETS_MS, bounded_ms)] += count
+        sum_ms += bounded_ms * count
     buckets, total = _histogram_keys(histogram.name, api.id, api.name, api.stage)
-    return (buckets[bisect_left(BUCKETS_MS, ms)], 1), (total, ms)
+    added = {key: count for key, count in zip(buckets, counts, strict=True) if count}
+    return {**added, total: sum_ms} if added else {}
 
 
-@lru_cache(maxsize=4096)  # asked for every line; two histograms for each stage
+@lru_cache(maxsize=4096)  # two histograms for each stage
 def _histogram_keys(name: str, *labels: str) -> tuple[tuple[CounterKey, ...], CounterKey]:
     buckets = tuple(CounterKey(f"{name}_bucket", (*labels, le)) for le in BUCKETS)
     return buckets, CounterKey(f"{name}_sum", labels)

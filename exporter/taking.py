@@ -1,0 +1,322 @@
+"""What is done with the lines of a page: access lines are counted, execution lines looked at, failures passed on.
+
+Each `Taker` is given the lines of one group, page by page: it makes of every line what counting needs, and shows the
+correlator what joining needs. Lines that ended well are taken many at a time, because nearly all are such; those that
+are unlike others one by one. It never fetches a line, nor decides what is settled or committed.
+"""
+
+from bisect import bisect_left
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from itertools import compress
+from operator import attrgetter, itemgetter, not_
+from typing import NamedTuple, Protocol
+
+from exporter import metrics
+from exporter.access_log import AccessParser
+from exporter.access_variables import ROUTE_FROM, Scalar, glance_from, ms_of
+from exporter.correlate import Correlator
+from exporter.model import UNKNOWN, AccessGlance, Api, CounterKey, LogEvent, LogGroup, Unreadable
+from exporter.settle import is_failed
+from exporter.tally import Seen
+from exporter.windows import BUCKET_MS
+
+UNREADABLE = "unreadable"
+"""The metric of tally keys that count unreadable lines: they are told of, once each, but no product series."""
+
+_ROUTES_KNOWN = 100_000
+
+Admit = Callable[[CounterKey], CounterKey]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Labelling:
+    """Which labels the configuration wants to vary."""
+
+    by_method: bool = True
+    by_resource: bool = True
+
+    def requests(self, api: Api, method: str, resource: str, status: int | None) -> CounterKey:
+        """The series of all requests."""
+        method, resource = metrics.route_labels(
+            method, resource, by_method=self.by_method, by_resource=self.by_resource
+        )
+        return metrics.requests(api, method, resource, status)
+
+    def failed_requests(self, api: Api, glance: AccessGlance, status: int | None, cause: str) -> CounterKey:
+        """The series of failed requests in detail."""
+        method, resource = metrics.route_labels(
+            glance.method, glance.resource, by_method=self.by_method, by_resource=self.by_resource
+        )
+        return metrics.failed_requests(api, method, resource, status, cause)
+
+
+class Directory:
+    """Which API a line is about: what the configuration says of its group, completed by what the line says."""
+
+    def __init__(self, known: Sequence[Api]) -> None:
+        self._known = tuple(known)
+        self._found: dict[tuple[str | None, str | None], Api] = {}
+
+    @property
+    def stages(self) -> Sequence[Api]:
+        """Every stage that is known by id and name, configured or seen."""
+        return [api for api in {*self._known, *self._found.values()} if UNKNOWN not in (api.id, api.stage)]
+
+    def resolve(self, api_id: str | None, stage: str | None) -> Api:
+        """The API of a line that names `api_id` and `stage` (None: it does not)."""
+        api = self._found.get((api_id, stage))
+        if api is None:
+            api = self._found[api_id, stage] = self._search(api_id, stage)
+        return api
+
+    def _search(self, api_id: str | None, stage: str | None) -> Api:
+        def fits(api: Api) -> bool:
+            return (api_id is None or api.id in {api_id, UNKNOWN}) and (stage is None or api.stage in {stage, UNKNOWN})
+
+        candidates = [api for api in self._known if fits(api)]
+        if len(candidates) > 1 and (api_id is None or stage is None):
+            # Several stages in one group, and the line does not say which: no guess.
+            first = candidates[0]
+            return Api(type=first.type, region=first.region, account_id=first.account_id)
+        exact = [api for api in candidates if UNKNOWN not in (api.id, api.stage)]
+        template = (exact or candidates or [*self._known, Api()])[0]
+        own = bool(candidates)
+        found_id = template.id if own and template.id != UNKNOWN else api_id or UNKNOWN
+        named = own and template.name not in {UNKNOWN, ""}
+        return Api(
+            id=found_id,
+            name=template.name if named else found_id,
+            stage=template.stage if own and template.stage != UNKNOWN else stage or UNKNOWN,
+            type=template.type,
+            region=template.region,
+            account_id=template.account_id,
+        )
+
+
+class Taker(Protocol):
+    """What is done with the lines of one kind of log."""
+
+    counts: bool
+    """Whether lines are counted, so that a page which comes twice must not be taken twice."""
+
+    def take(self, events: Sequence[LogEvent], seen: Seen) -> None:
+        """Count and pass on the lines of a page, in order."""
+        ...
+
+    def begin(self) -> None:
+        """Forget what a listing left that broke off."""
+        ...
+
+    def finish(self, seen: Seen) -> None:
+        """Complete the counts of a listing that reached its end."""
+        ...
+
+
+class _Route(NamedTuple):
+    """What lines with the same status, method, resource, API and error have in common."""
+
+    key: CounterKey
+    api: Api
+    ended_well: bool
+
+
+Row = Sequence[Scalar]
+"""The values of `GLANCE_VARIABLES` in an access line."""
+
+_AT_ONCE = 512
+"""So many lines are taken together: enough to share the cost, few enough for the processor's caches."""
+_at_ms_of = attrgetter("at_ms")
+_request_id_of, _extended_id_of, _response_ms_of, _integration_ms_of, _dotted_integration_ms_of = map(
+    itemgetter, range(ROUTE_FROM)
+)
+_route_of = itemgetter(slice(ROUTE_FROM, None))
+
+
+class _Latencies(NamedTuple):
+    """How often each latency was logged, as logged."""
+
+    responses: Counter[Scalar]
+    integrations: Counter[Scalar]
+
+    def note(self, rows: Sequence[Row]) -> None:
+        """Count those of some lines."""
+        self.responses.update(map(_response_ms_of, rows))
+        integrations = self.integrations
+        integrations.update(map(_integration_ms_of, rows))
+        if integrations.pop(None, 0) + integrations.pop("-", 0):  # it goes by two names; a dash stands for no value
+            integrations.update(
+                _dotted_integration_ms_of(row) for row in rows if _integration_ms_of(row) in {None, "-"}
+            )
+
+
+class AccessTaker:
+    """Access lines: every one counts for the totals; what failed, or shares an id with a failure, is passed on."""
+
+    counts = True
+
+    def __init__(
+        self,
+        group: LogGroup,
+        *,
+        parser: AccessParser,
+        directory: Directory,
+        correlator: Correlator,
+        admit: Admit,
+        labelling: Labelling,
+    ) -> None:
+        self._group = group
+        self._look_at = parser.look_at
+        self._directory = directory
+        self._correlator = correlator
+        self._admit = admit
+        self._labelling = labelling
+        self._routes: dict[Row, _Route] = {}
+        self._latencies: dict[tuple[int, Api], _Latencies] = {}
+        """By ten seconds and API."""
+
+    def take(self, events: Sequence[LogEvent], seen: Seen) -> None:
+        """See `Taker`. A line that ended well costs its reading and a few look-ups."""
+        for start in range(0, len(events), _AT_ONCE):
+            self._take_some(sorted(events[start : start + _AT_ONCE], key=_at_ms_of), seen)
+
+    def _take_some(self, events: list[LogEvent], seen: Seen) -> None:
+        """Take lines in order of time, each ten seconds together."""
+        rows, unreadable = self._look_at([event.message for event in events])
+        if unreadable:
+            for place, why in unreadable.items():
+                self._unreadable(events[place], why, seen)
+            events = [event for place, event in enumerate(events) if place not in unreadable]
+        start = 0
+        while start < len(rows) and not self._correlator.knows_access_ids:
+            self._take_alone(events[start], rows[start], seen)
+            start += 1
+        times = list(map(_at_ms_of, events))
+        while start < len(rows):
+            bucket = times[start] // BUCKET_MS
+            end = bisect_left(times, (bucket + 1) * BUCKET_MS, start)
+            self._take_stretch(bucket, events[start:end], rows[start:end], seen)
+            start = end
+
+    def _take_stretch(self, bucket: int, events: list[LogEvent], rows: list[Row], seen: Seen) -> None:
+        """Take lines of the same ten seconds; those that did not end well, or whose ids are open, one by one."""
+        keys = list(map(_route_of, rows))
+        counts = Counter(keys)
+        routes = {key: route for key in counts if (route := self._routes.get(key)) is not None and route.ended_well}
+        if len(routes) < len(counts):
+            events, rows = self._set_apart(events, rows, list(map(routes.__contains__, keys)), counts, seen)
+        open_ids = self._correlator.open_ids
+        for id_of in (_request_id_of, _extended_id_of):
+            if not open_ids.keys().isdisjoint(map(id_of, rows)):
+                events, rows = self._set_apart(events, rows, [id_of(row) not in open_ids for row in rows], counts, seen)
+        for key, route in routes.items():
+            if counts[key]:
+                seen.add(bucket * BUCKET_MS, route.key, counts[key])
+        apis = {route.api for route in routes.values()}
+        if len(apis) == 1:
+            self._latencies_of(bucket, apis.pop()).note(rows)
+            return
+        shares: dict[Row, list[Row]] = {}
+        for row in rows:
+            shares.setdefault(_route_of(row), []).append(row)
+        for key, share in shares.items():
+            self._latencies_of(bucket, routes[key].api).note(share)
+
+    def _set_apart(
+        self, events: list[LogEvent], rows: list[Row], alike: list[bool], counts: Counter[Row], seen: Seen
+    ) -> tuple[list[LogEvent], list[Row]]:
+        """Take the lines that are not `alike` one by one, and off the counts. Returns the others."""
+        unlike = list(map(not_, alike))
+        for event, row in zip(compress(events, unlike), compress(rows, unlike), strict=True):
+            counts[_route_of(row)] -= 1
+            self._take_alone(event, row, seen)
+        return list(compress(events, alike)), list(compress(rows, alike))
+
+    def _take_alone(self, event: LogEvent, row: Row, seen: Seen) -> None:
+        """Take a line in full: the first of its route, one that failed, or one that an open request may need."""
+        glance = glance_from(row)
+        if isinstance(glance, Unreadable):
+            self._unreadable(event, glance, seen)
+            return
+        self._correlator.take_access(self._group, event, glance)
+        route = self._routes.get(_route_of(row)) or self._make_route(row, glance)
+        seen.add(event.at_ms, route.key)
+        self._latencies_of(event.at_ms // BUCKET_MS, route.api).note([row])
+
+    def _make_route(self, row: Row, glance: AccessGlance) -> _Route:
+        api = self._directory.resolve(glance.api_id, glance.stage)
+        key = self._admit(self._labelling.requests(api, glance.method, glance.resource, glance.status))
+        route = _Route(key, api, ended_well=glance.status is not None and not is_failed(glance))
+        if glance.status is not None and not glance.gateway_error:  # its text differs from line to line
+            if len(self._routes) > _ROUTES_KNOWN:
+                self._routes.clear()
+            self._routes[_route_of(row)] = route
+        return route
+
+    def _latencies_of(self, bucket: int, api: Api) -> _Latencies:
+        return self._latencies.setdefault((bucket, api), _Latencies(Counter(), Counter()))
+
+    def _unreadable(self, event: LogEvent, why: Unreadable, seen: Seen) -> None:
+        seen.add(event.at_ms, CounterKey(UNREADABLE, (self._group.name, why.reason)))
+
+    def begin(self) -> None:
+        """See `Taker`."""
+        self._latencies.clear()
+
+    def finish(self, seen: Seen) -> None:
+        """See `Taker`: latencies become buckets and sums, each distinct one once."""
+        for (bucket, api), found in self._latencies.items():
+            for histogram, values in zip((metrics.RESPONSE_LATENCY, metrics.INTEGRATION_LATENCY), found, strict=True):
+                observed = [(ms, count) for value, count in values.items() if (ms := ms_of(value)) is not None]
+                for key, amount in metrics.latencies(histogram, api, observed).items():
+                    seen.add(bucket * BUCKET_MS, self._admit(key), amount)
+        self._latencies.clear()
+
+
+class ExecutionTaker:
+    """Execution lines: looked at for failures; their terminal lines are the totals where there is no access log."""
+
+    def __init__(
+        self, group: LogGroup, *, directory: Directory, correlator: Correlator, admit: Admit, totals: bool
+    ) -> None:
+        self._group = group
+        self._directory = directory
+        self._correlator = correlator
+        self._admit = admit
+        self.counts = totals
+
+    def take(self, events: Sequence[LogEvent], seen: Seen) -> None:
+        """See `Taker`."""
+        ended: list[tuple[int, int]] | None = [] if self.counts else None
+        for event in self._correlator.take_executions(self._group, events, ended):
+            seen.add(event.at_ms, CounterKey(UNREADABLE, (self._group.name, "no_request_id")))
+        if not ended:
+            return
+        # The terminal line alone tells neither method nor resource, and counting it once needs a key that every
+        # listing finds the same.
+        api = self._directory.resolve(None, None)
+        counts = Counter((at_ms // BUCKET_MS, status) for at_ms, status in ended)
+        for (bucket, status), count in counts.items():
+            seen.add(bucket * BUCKET_MS, self._admit(metrics.requests(api, UNKNOWN, UNKNOWN, status)), count)
+
+    def begin(self) -> None:
+        """See `Taker`: nothing is kept between pages."""
+
+    def finish(self, seen: Seen) -> None:
+        """See `Taker`: nothing is left to do."""
+
+
+class Uncounted:
+    """Lines that are only to be numbered."""
+
+    counts = False
+
+    def begin(self) -> None:
+        """See `Taker`."""
+
+    def take(self, events: Sequence[LogEvent], seen: Seen) -> None:
+        """See `Taker`."""
+
+    def finish(self, seen: Seen) -> None:
+        """See `Taker`."""

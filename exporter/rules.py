@@ -7,13 +7,14 @@ and `shipped_rules` alone reads a file.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cache
 from importlib import resources
+from itertools import groupby
 from pathlib import Path
 from types import MappingProxyType
 
-from exporter.conditions.facts import REASON_STEPS, Facts
+from exporter.conditions.facts import REASON_STEPS, Fact, Facts
 from exporter.model import GATEWAY_ERRORS, Cause, Failure, RequestTimeline, Step
 from exporter.rules_file import NO_FAILURE, Rule, RulesError, RulesFile, RuleTest
 
@@ -41,6 +42,12 @@ class RuleSet:
 
     causes: Mapping[str, Cause]
     rules: tuple[Rule, ...]
+    _stretches: tuple[tuple[frozenset[Fact], tuple[Rule, ...]], ...] = field(init=False, repr=False, compare=False)
+    """The rules in order, those together that need the same facts: most are of no use to most requests."""
+
+    def __post_init__(self) -> None:
+        stretches = tuple((needs, tuple(rules)) for needs, rules in groupby(self.rules, lambda rule: rule.when.needs))
+        object.__setattr__(self, "_stretches", stretches)
 
     def classify(self, timeline: RequestTimeline) -> Failure | None:
         """Why the request failed; None if it did not. A failure that no rule explains is `unclassified`."""
@@ -48,11 +55,14 @@ class RuleSet:
         if not is_failure(judged):
             return None
         facts = Facts(judged)
-        for rule in self.rules:
-            proof = rule.matches(facts)
-            if proof is not None:
-                evidence = "; ".join(dict.fromkeys(fact.cite(judged, value) for fact, value in proof))
-                return self._failure(timeline, rule.cause, rule.name, evidence, refinable=rule.refinable)
+        for needs, rules in self._stretches:
+            if needs and not any(map(facts.__getitem__, needs)):
+                continue
+            for rule in rules:
+                proof = rule.when.match(facts)
+                if proof is not None:
+                    evidence = "; ".join(dict.fromkeys(fact.cite(judged, value) for fact, value in proof))
+                    return self._failure(timeline, rule.cause, rule.name, evidence, refinable=rule.refinable)
         evidence = f"status={judged.status}" if judged.status is not None else ""
         return self._failure(timeline, UNCLASSIFIED, UNCLASSIFIED, evidence, refinable=True)
 
@@ -60,7 +70,9 @@ class RuleSet:
         """Every rule that holds for a failed request, by name and in order: the first one names the cause."""
         judged = _judged(timeline)
         facts = Facts(judged)
-        return tuple(rule.name for rule in self.rules if rule.matches(facts) is not None) if is_failure(judged) else ()
+        return (
+            tuple(rule.name for rule in self.rules if rule.when.match(facts) is not None) if is_failure(judged) else ()
+        )
 
     def _failure(self, timeline: RequestTimeline, cause: str, rule: str, evidence: str, *, refinable: bool) -> Failure:
         return Failure(

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import yaml
 
-from exporter.conditions import ConditionError, Matcher, compile_condition, nearest
+from exporter.conditions import Condition, ConditionError, compile_condition, nearest
 from exporter.model import Cause
 
 NO_FAILURE = "none"
@@ -27,7 +27,7 @@ class Rule:
     cause: str
     refinable: bool
     """A later line could name a better cause: this one rests on a status or a generic text."""
-    matches: Matcher
+    when: Condition
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -147,13 +147,13 @@ class RulesFile:
             if not isinstance(refinable, bool):
                 self.mistake(_line(entry, "refinable"), f"{where}: `refinable` is true or false")
             try:
-                matches = compile_condition(entry.get("when"), ("when",))
+                when = compile_condition(entry.get("when"), ("when",))
             except ConditionError as error:
                 for path, message in error.mistakes:
                     at = next((part.line for part in reversed(path) if isinstance(part, _Key)), _line(entry, "when"))
                     self.mistake(at, f"{where}: {'.'.join(path)}: {message}")
                 continue
-            rules.append(Rule(name=name, cause=cause, refinable=refinable is True, matches=matches))
+            rules.append(Rule(name=name, cause=cause, refinable=refinable is True, when=when))
         self._check_tests(causes)
         return tuple(rules)
 

@@ -1,6 +1,7 @@
 """Rules: what proves a cause, what does not, and what a rules file may say."""
 
 import contextlib
+import json
 import re
 import time
 from pathlib import Path
@@ -21,7 +22,7 @@ from exporter.model import (
     RequestTimeline,
     Step,
 )
-from exporter.rules import RulesError, load_rules, rule_tests, shipped_rules, shipped_text
+from exporter.rules import UNCLASSIFIED, RulesError, load_rules, rule_tests, shipped_rules, shipped_text
 
 ID = "5cb7ee58-39e6-11e9-be7e-29aff96747f2"
 
@@ -233,9 +234,58 @@ def test_classifying_is_total_and_closed(access, lines):
     if failure is not None:
         assert failure.category == shipped_rules().causes[failure.cause].category
         assert failure.timeline is timeline
-        assert failure.rule
+        assert failure.rule == next(iter(shipped_rules().holding(timeline)), UNCLASSIFIED)
     if timeline.status is not None and timeline.status >= 400:
         assert failure is not None
+
+
+asked = st.recursive(
+    st.dictionaries(
+        st.sampled_from(["reason", "error_message", "response_type", "waf_error", "integration_error"]),
+        st.sampled_from([{"present": True}, {"present": False}, {"contains": "e"}, {"prefix": "E"}, "THROTTLED"]),
+        min_size=1,
+        max_size=2,
+    )
+    | st.dictionaries(
+        st.sampled_from(["status", "waf_status", "integration_status"]),
+        st.sampled_from(["5xx", {"present": True}, {"present": False}, {"at_most": 450}]),
+        min_size=1,
+        max_size=2,
+    ),
+    lambda parts: (
+        st.dictionaries(st.sampled_from(["any", "all"]), st.lists(parts, min_size=1, max_size=3), min_size=1)
+        | st.fixed_dictionaries({"not": parts})
+    ),
+    max_leaves=5,
+)
+
+
+@settings(max_examples=300)
+@given(
+    whens=st.lists(asked, min_size=1, max_size=6),
+    requests=st.lists(st.tuples(st.none() | records, st.lists(steps, max_size=2)), min_size=1, max_size=4),
+)
+def test_the_first_rule_that_holds_names_the_cause_whatever_rules_are_skipped_on_the_way(whens, requests):
+    text = json.dumps(
+        {
+            "causes": {UNCLASSIFIED: {"category": "unclassified", "help": "nothing holds"}},
+            "rules": [
+                {
+                    "name": f"rule-{number}",
+                    "cause": UNCLASSIFIED,
+                    "when": when,
+                    "tests": [{"name": "t", "lines": "x", "expect": "none"}],
+                }
+                for number, when in enumerate(whens)
+            ],
+        }
+    )
+    rules = load_rules(text, source="own.yaml")
+    for access, lines in requests:
+        timeline = RequestTimeline(api=Api(), access=access, steps=tuple(lines), request_id=None)
+        failure = rules.classify(timeline)
+        if failure is not None:
+            assert failure.rule == next(iter(rules.holding(timeline)), UNCLASSIFIED)
 
 
 # ------------------------------------------------------------------------------------------------------------ own rules

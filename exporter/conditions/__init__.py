@@ -7,6 +7,7 @@ pattern and no log line can make it hang. Nothing here knows YAML or a cause.
 import difflib
 from collections.abc import Callable, Iterable
 from functools import partial
+from typing import NamedTuple
 
 import re2  # type: ignore[import-untyped]
 
@@ -15,6 +16,16 @@ from exporter.conditions.facts import FACTS, Fact, Facts, Value, context_variabl
 Proof = tuple[tuple[Fact, Value], ...]
 """The facts and values by which a condition held."""
 Matcher = Callable[[Facts], Proof | None]
+
+
+class Condition(NamedTuple):
+    """What is asked of a request's facts."""
+
+    match: Matcher
+    """The proof, if it holds."""
+    needs: frozenset[Fact] = frozenset()
+    """It holds only where one of these facts has a value; empty: there are no such facts."""
+
 
 _VARIABLE_PREFIX = "context."
 _WORDS = ("any", "all", "not")
@@ -45,7 +56,7 @@ def nearest(name: str, known: Iterable[str]) -> str:
     return f"; did you mean `{close[0]}`?" if close else ""
 
 
-def compile_condition(when: object, path: tuple[str, ...]) -> Matcher:
+def compile_condition(when: object, path: tuple[str, ...]) -> Condition:
     """A mapping of facts (and `any`, `all`, `not`), all of which must hold.
 
     Raises `ConditionError` with all mistakes.
@@ -56,9 +67,9 @@ def compile_condition(when: object, path: tuple[str, ...]) -> Matcher:
     return parts[0] if len(parts) == 1 else _all_of(parts)
 
 
-def _each(compilations: Iterable[Callable[[], Matcher]]) -> list[Matcher]:
+def _each(compilations: Iterable[Callable[[], Condition]]) -> list[Condition]:
     """Compile all, so that every mistake is found at once."""
-    parts: list[Matcher] = []
+    parts: list[Condition] = []
     mistakes: list[tuple[tuple[str, ...], str]] = []
     for compilation in compilations:
         try:
@@ -70,7 +81,7 @@ def _each(compilations: Iterable[Callable[[], Matcher]]) -> list[Matcher]:
     return parts
 
 
-def _part(key: str, asked: object, path: tuple[str, ...]) -> Matcher:
+def _part(key: str, asked: object, path: tuple[str, ...]) -> Condition:
     if key == "not":
         return _none_of(compile_condition(asked, path))
     if key in ("any", "all"):
@@ -88,7 +99,7 @@ def _part(key: str, asked: object, path: tuple[str, ...]) -> Matcher:
     return _all_of(presence + ([_holds(fact, *tests)] if tests else []))
 
 
-def _holds(fact: Fact, *tests: Callable[[Value], object]) -> Matcher:
+def _holds(fact: Fact, *tests: Callable[[Value], object]) -> Condition:
     """One and the same value passes every test."""
 
     def match(facts: Facts) -> Proof | None:
@@ -107,10 +118,10 @@ def _holds(fact: Fact, *tests: Callable[[Value], object]) -> Matcher:
         return None
 
     test = tests[0]
-    return match_one if len(tests) == 1 else match
+    return Condition(match_one if len(tests) == 1 else match, needs=frozenset({fact}))
 
 
-def _presence(fact: Fact, wanted: object, path: tuple[str, ...]) -> Matcher:
+def _presence(fact: Fact, wanted: object, path: tuple[str, ...]) -> Condition:
     if not isinstance(wanted, bool):
         raise ConditionError(path, "`present` is true or false")
 
@@ -120,35 +131,42 @@ def _presence(fact: Fact, wanted: object, path: tuple[str, ...]) -> Matcher:
             return None
         return tuple((fact, value) for value in values[:1])
 
-    return match
+    return Condition(match, needs=frozenset({fact} if wanted else ()))
 
 
-def _all_of(parts: list[Matcher]) -> Matcher:
+def _all_of(parts: list[Condition]) -> Condition:
+    matchers = [part.match for part in parts]
+
     def match(facts: Facts) -> Proof | None:
         proof: Proof = ()
-        for part in parts:
-            found = part(facts)
+        for matches in matchers:
+            found = matches(facts)
             if found is None:
                 return None
             proof += found
         return proof
 
-    return match
+    # Any part's needs are the whole's: the fewest facts are the rarest.
+    return Condition(match, min((part.needs for part in parts if part.needs), key=len, default=frozenset()))
 
 
-def _any_of(parts: list[Matcher]) -> Matcher:
+def _any_of(parts: list[Condition]) -> Condition:
+    matchers = [part.match for part in parts]
+
     def match(facts: Facts) -> Proof | None:
-        for part in parts:
-            found = part(facts)
+        for matches in matchers:
+            found = matches(facts)
             if found is not None:
                 return found
         return None
 
-    return match
+    needs = frozenset[Fact]().union(*(part.needs for part in parts))
+    return Condition(match, needs if all(part.needs for part in parts) else frozenset())
 
 
-def _none_of(part: Matcher) -> Matcher:
-    return lambda facts: () if part(facts) is None else None
+def _none_of(part: Condition) -> Condition:
+    match = part.match
+    return Condition(lambda facts: () if match(facts) is None else None)
 
 
 _TEXT_TESTS = ("equals", "in", "prefix", "suffix", "contains", "regex", "present")

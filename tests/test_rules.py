@@ -288,6 +288,21 @@ def test_the_first_rule_that_holds_names_the_cause_whatever_rules_are_skipped_on
             assert failure.rule == next(iter(rules.holding(timeline)), UNCLASSIFIED)
 
 
+def test_a_part_that_asks_for_no_fact_holds_beside_one_that_does():
+    text = """
+causes: {unclassified: {category: unclassified, help: nothing holds}}
+rules:
+  - name: either
+    cause: unclassified
+    when: {any: [{reason: {present: true}}, {not: {status: 5xx}}]}
+    tests: [{name: t, lines: '{"requestId":"x","status":"404"}', expect: unclassified}]
+"""
+    (request,) = read_excerpt('{"requestId":"x","status":"404"}').requests
+    failure = load_rules(text, source="own.yaml").classify(request)
+    assert failure is not None
+    assert failure.rule == "either"
+
+
 # ------------------------------------------------------------------------------------------------------------ own rules
 
 OWN = """

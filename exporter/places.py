@@ -20,7 +20,7 @@ from exporter.sources.sessions import AccountAccess, logs_client, open_session
 
 _MOST_CONNECTIONS = 32
 _LANES = 8
-"""So many listings at most run beside those that the watches' own threads wait for."""
+"""So many threads at most list parts of windows, in the whole process; the watches' own threads are not counted."""
 
 
 class Places:

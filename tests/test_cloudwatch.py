@@ -3,10 +3,12 @@
 import itertools
 import json
 import random
+import ssl
 import threading
 import time as wall_clock
 import tracemalloc
 from collections import Counter
+from functools import partial
 from pathlib import Path
 
 import boto3
@@ -14,17 +16,21 @@ import botocore
 import msgspec
 import pytest
 from botocore.config import Config
+from botocore.exceptions import BotoCoreError
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from moto.server import ThreadedMotoServer
 
+from exporter.metrics.self_metrics import SelfMetrics
 from exporter.model import LogGroup, Window
+from exporter.places import Places
 from exporter.sources import GroupUnreadable, ListingBroken, PatternRefused, Source, Unavailable
 from exporter.sources.budget import CallBudget
 from exporter.sources.cloudwatch import FRUITLESS_PAGES, CloudWatchSource
 from exporter.sources.lanes import Lanes
 from exporter.sources.sessions import AccountAccess, logs_client, open_session
 from exporter.sources.wire import Malformed, attach, read_answer
+from tests.certificates import Authority
 from tests.fakes import FakeCloudWatch, Fault, Faults, Role
 
 NOW = 1_760_000_000
@@ -61,14 +67,17 @@ class Bench:
     def __init__(self, fake, time, connect, rate=1_000.0, **more):
         self.fake = fake
         self.time = time
+        self.connect = connect
         self.reported = []
         self.source = CloudWatchSource(
             connect,
             budget=CallBudget(rate, clock=time.clock, wait=time.wait),
-            on_call=lambda *call: self.reported.append(call),
             wait=time.wait,
-            **{"clock": time.clock, "ticks": time.clock, "jitter": random.Random(1)} | more,
+            **{"clock": time.clock, "ticks": time.clock, "jitter": random.Random(1), "on_call": self.report} | more,
         )
+
+    def report(self, *call):
+        self.reported.append(call)
 
     def list(self, window=WINDOW, pattern=None, group=GROUP):
         return [event for page in self.source.pages(group, window, pattern) for event in page.events]
@@ -77,14 +86,16 @@ class Bench:
         return [event.message for event in self.list(*args, **kwargs)]
 
 
-def plain_client(url):
+def plain_client(url, read_timeout=5, ca_file=None):
+    once = {"mode": "standard", "total_max_attempts": 1}
     return boto3.client(
         "logs",
         region_name="eu-west-1",
         endpoint_url=url,
         aws_access_key_id="AKIA",
         aws_secret_access_key="secret",
-        config=Config(retries={"mode": "standard", "total_max_attempts": 1}, read_timeout=5, max_pool_connections=10),
+        verify=ca_file,
+        config=Config(retries=once, read_timeout=read_timeout, max_pool_connections=10),
     )
 
 
@@ -353,6 +364,7 @@ PASSING = {
     Fault.UNAVAILABLE: "unavailable",
     Fault.HTML_ERROR: "unavailable",
     Fault.RESET: "network",
+    Fault.RESET_MIDWAY: "network",
     Fault.CUT: "malformed",
     Fault.CUT_CLEAN: "malformed",
     Fault.HTML: "malformed",
@@ -426,14 +438,7 @@ def test_a_slow_answer_times_out_and_is_tried_again(fake, time):
     written = fill(fake)
     fake.faults.script.append(Fault.SLOW)
     fake.faults.slow_seconds = 1.5
-
-    def impatient():
-        return boto3.client(
-            "logs", region_name="eu-west-1", endpoint_url=fake.url, aws_access_key_id="A", aws_secret_access_key="s",
-            config=Config(retries={"mode": "standard", "total_max_attempts": 1}, read_timeout=0.5),
-        )  # fmt: skip
-
-    bench = Bench(fake, time, impatient)
+    bench = Bench(fake, time, lambda: plain_client(fake.url, read_timeout=0.5))
     assert bench.messages() == written
     assert [code for _, code, _ in bench.reported] == ["ReadTimeoutError", "OK"]
     bench.source.close()
@@ -489,6 +494,142 @@ def test_an_error_nobody_foresaw_is_passed_on_and_counted(bench, fake):
     with pytest.raises(Exception, match="Parameter validation failed"):
         bench.list(group=GROUP._replace(name=""))
     assert bench.reported == [("FilterLogEvents", "ParamValidationError", 0)]
+
+
+# -------------------------------------------------------------------------------------------------- broken-off bodies
+
+BROKEN_OFF = {
+    # reason of the error, code of the call
+    Fault.RESET_MIDWAY: ("network", "ConnectionClosedError"),
+    Fault.STALL: ("timeout", "ReadTimeoutError"),
+    Fault.CUT: ("malformed", "Malformed"),
+    Fault.GARBLED: ("network", "SSLError"),
+}
+OVER_HTTP = [("http", fault) for fault in (Fault.RESET_MIDWAY, Fault.STALL, Fault.CUT)]
+OVER_TLS = [("https", fault) for fault in (Fault.STALL, Fault.CUT, Fault.GARBLED)]
+RESET_OVER_TLS = ("https", Fault.RESET_MIDWAY)
+"""Which `ssl` of older Pythons makes an end in order of (python/cpython#115627)."""
+
+
+@pytest.fixture(scope="module")
+def authority():
+    return Authority()
+
+
+@pytest.fixture
+def breaking(request, time, tmp_path, authority):
+    """A source that waits half a second for the next bytes, and what breaks its answers off; over HTTP or HTTPS."""
+    scheme, fault = request.param
+    tls, ca_file = None, None
+    if scheme == "https":
+        tls, ca_file = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER), tmp_path / "ca.crt"
+        tls.load_cert_chain(*authority.issue("127.0.0.1").write(tmp_path, "server"))
+        ca_file.write_text(authority.certificate)
+    with FakeCloudWatch(clock=time.clock, tls=tls) as fake:
+        made = Bench(fake, time, lambda: plain_client(fake.url, 0.5, ca_file and str(ca_file)))
+        yield made, fault
+        made.source.close()
+
+
+def ways(*faults):
+    return pytest.mark.parametrize("breaking", faults, indirect=True, ids=" ".join)
+
+
+def codes(bench):
+    return [code for _, code, _ in bench.reported]
+
+
+@ways(*OVER_HTTP, *OVER_TLS)
+@pytest.mark.parametrize("chunked", [False, True])
+def test_a_body_that_breaks_off_is_asked_for_again(breaking, chunked):
+    """By the very next call: a connection left over from the broken answer would fail once more."""
+    bench, fault = breaking
+    written = fill(bench.fake, 11_000)
+    bench.fake.chunked = chunked
+    bench.fake.faults.script.extend([Fault.NONE, fault])
+    assert bench.messages() == written
+    # Where chunks announce their end, the lack of it shows before the body is decoded.
+    code = "ConnectionClosedError" if chunked and fault is Fault.CUT else BROKEN_OFF[fault][1]
+    assert codes(bench) == ["OK", code, "OK"]
+
+
+@ways(*OVER_HTTP, ("https", Fault.GARBLED))
+def test_a_body_that_always_breaks_off_leaves_the_window_unread_and_all_else_free(breaking):
+    bench, fault = breaking
+    written = fill(bench.fake)
+    bench.fake.faults.script.extend([fault] * 6)
+    with pytest.raises(Unavailable) as refused:
+        bench.list()
+    reason, code = BROKEN_OFF[fault]
+    assert refused.value.reason == reason
+    assert codes(bench) == [code] * 6
+    assert bench.messages() == written
+    assert codes(bench) == [code] * 6 + ["OK"]
+    assert shortest_listing_seconds(bench) < 0.045, "waits for a turn that was not given back"
+
+
+def shortest_listing_seconds(bench):
+    """A turn that nobody gives back would cost every body 50 ms; a busy machine does not slow every listing down."""
+    took = []
+    for _ in range(20):
+        began = wall_clock.perf_counter()
+        bench.list()
+        took.append(wall_clock.perf_counter() - began)
+    return min(took)
+
+
+@ways(*OVER_HTTP, *OVER_TLS, RESET_OVER_TLS)
+def test_a_body_that_breaks_off_fails_as_botocore_lets_it_fail(breaking):
+    bench, fault = breaking
+    fill(bench.fake)
+    stock, ours = bench.connect(), bench.connect()
+    attach(ours)
+    raised = []
+    for client in (stock, ours):
+        bench.fake.faults.script.append(fault)
+        with pytest.raises((BotoCoreError, Malformed)) as error:
+            read_answer(client.filter_log_events(logGroupName=GROUP.name))
+        raised.append(error)
+        client.close()
+    assert raised[0].type is raised[1].type
+    if raised[0].type is not Malformed:
+        assert str(raised[0].value) == str(raised[1].value)
+
+
+def test_a_body_that_stalls_holds_no_other_listing_up(fake, time):
+    other = GROUP._replace(name="other")
+    written = fill(fake, group=other.name)
+    fill(fake)
+    bench = Bench(fake, time, lambda: plain_client(fake.url, read_timeout=2))
+    stalls = Faults()
+    stalls.script.append(Fault.STALL)
+    fake.group_faults[GROUP.name] = stalls
+    stalled = threading.Thread(target=bench.list)
+    stalled.start()
+    assert fake.stalled.wait(20)
+    assert bench.messages(group=other) == written
+    assert codes(bench) == ["OK"], "the one that stalls still waits"
+    stalled.join()
+    assert codes(bench) == ["OK", "ReadTimeoutError", "OK"]
+    bench.source.close()
+
+
+@ways(*OVER_HTTP)
+def test_a_call_whose_body_broke_off_is_in_the_exporters_own_metrics_under_the_code_of_what_happened(breaking):
+    reader, fault = breaking
+    own = SelfMetrics(version="test", now_ms=lambda: NOW_MS)
+    count = partial(Places([], own, threading.Event()).count, "default", "eu-west-1")
+    bench = Bench(reader.fake, reader.time, reader.connect, on_call=count)
+    fill(bench.fake)
+    bench.fake.faults.script.extend([fault, fault])
+    bench.list()
+    bench.source.close()
+
+    def counted(code):
+        labels = {"account": "default", "region": "eu-west-1", "operation": "FilterLogEvents", "code": code}
+        return own.registry.get_sample_value("aws_apigateway_exporter_aws_requests_total", labels)
+
+    assert (counted(BROKEN_OFF[fault][1]), counted("OK")) == (2, 1)
 
 
 # --------------------------------------------------------------------------------------------------------- compression
@@ -1031,6 +1172,7 @@ def test_a_part_that_cannot_be_read_is_told_as_for_the_whole(wide_bench, fake, f
 
 def test_parts_survive_what_the_network_does(wide_bench, fake):
     written = fill(fake, 30_000)
-    fake.faults.script.extend([Fault.RESET, Fault.THROTTLE, Fault.CUT, Fault.SERVER_ERROR] * 3)
+    # Should they all meet the same page, that is still one attempt fewer than it has.
+    fake.faults.script.extend([Fault.RESET, Fault.THROTTLE, Fault.CUT, Fault.RESET_MIDWAY, Fault.SERVER_ERROR])
     found = listed_in_parts(wide_bench, 6)
     assert sorted(event.message for events in found.values() for event in events) == sorted(written)

@@ -1,9 +1,11 @@
 """The fake CloudWatch behaves as AWS does: what it stands for in every other test is shown here, by real boto3."""
 
 import contextlib
+import http.client
 import json
 import subprocess
 import sys
+import threading
 import urllib.request
 from pathlib import Path
 
@@ -306,6 +308,62 @@ def test_a_reset_is_a_closed_connection(fake, logs):
     fake.faults.script.append(Fault.RESET)
     with pytest.raises(ConnectionClosedError):
         ask(logs)
+
+
+@pytest.fixture
+def half_an_answer(fake):
+    """Asks by plain HTTP and reads as many bytes as a broken answer brings; the connection and the rest of the answer."""
+    connections = []
+
+    def ask(fault):
+        fake.put(GROUP, [(NOW_MS, "a" * 1_000)])
+        fake.faults.script.append(fault)
+        connections.append(http.client.HTTPConnection(fake.url.removeprefix("http://"), timeout=0.3))
+        body = json.dumps({"logGroupName": GROUP})
+        connections[-1].request("POST", "/", body, {"X-Amz-Target": "Logs_20140328.FilterLogEvents"})
+        response = connections[-1].getresponse()
+        half = int(response.headers["Content-Length"]) // 2
+        assert (response.status, len(response.read(half))) == (200, half)
+        return connections[-1], response
+
+    yield ask
+    for connection in connections:
+        connection.close()
+
+
+def test_a_connection_can_be_reset_in_the_middle_of_a_body(fake, half_an_answer):
+    _, rest = half_an_answer(Fault.RESET_MIDWAY)
+    with pytest.raises(ConnectionResetError):
+        rest.read(1)
+    assert fake.codes == {"reset midway": 1}
+
+
+def test_a_connection_can_end_in_the_middle_of_a_body(fake, half_an_answer):
+    _, rest = half_an_answer(Fault.CUT)
+    assert rest.read(1) == b""
+    assert fake.codes == {"cut": 1}
+
+
+def test_a_body_can_stall_until_its_reader_goes_away(fake, half_an_answer):
+    before = set(threading.enumerate())
+    connection, rest = half_an_answer(Fault.STALL)
+    with pytest.raises(TimeoutError):
+        rest.read(1)
+    (serving,) = set(threading.enumerate()) - before
+    assert fake.codes == {"stall": 1}
+    rest.close()
+    connection.close()
+    serving.join(20)
+    assert not serving.is_alive()
+
+
+def test_resets_come_before_and_in_the_middle_of_an_answer_in_turns(fake, logs):
+    fake.create_group(GROUP)
+    fake.faults.resets = 1
+    for _ in range(4):
+        with pytest.raises(ConnectionClosedError):
+            ask(logs)
+    assert fake.codes == {"reset": 2, "reset midway": 2}
 
 
 @pytest.mark.parametrize("fault", [Fault.CUT, Fault.CUT_CLEAN, Fault.HTML])

@@ -263,16 +263,13 @@ def test_no_secret_and_no_identity_is_in_what_find_shows(render):
 def test_the_log_cuts_secrets_out_even_of_what_it_should_never_have_been_given(log_format, capfd):
     """A library's warning, a receiver's answer, the message of an exception that nobody foresaw."""
     logs.configure("debug", log_format)
-    try:
-        for text in SECRETS:
-            structlog.get_logger("exporter").warning("spans given up", said=text)
-            logging.getLogger("some.library").error("connection is broken: %s", text)
-            try:
-                float(text)
-            except ValueError:
-                structlog.get_logger("exporter").exception("poll failed unexpectedly")
-    finally:
-        logs.configure("info", "logfmt")
+    for text in SECRETS:
+        structlog.get_logger("exporter").warning("spans given up", said=text)
+        logging.getLogger("some.library").error("connection is broken: %s", text)
+        try:
+            float(text)
+        except ValueError:
+            structlog.get_logger("exporter").exception("poll failed unexpectedly")
     log = capfd.readouterr().err
 
     assert log.count("spans given up") == log.count("is broken") == len(SECRETS)

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import msgspec
 import urllib3
-from botocore.exceptions import ConnectionClosedError, HTTPClientError, ReadTimeoutError
+from botocore.exceptions import ConnectionClosedError, HTTPClientError, ReadTimeoutError, SSLError
 
 from exporter.model import LogEvent
 from exporter.turns import TURNS
@@ -79,6 +79,8 @@ class _BodiesInTurn:
                 response.content  # noqa: B018 it is read now and kept
             except urllib3.exceptions.ReadTimeoutError as error:
                 raise ReadTimeoutError(endpoint_url=request.url, error=error) from error
+            except urllib3.exceptions.SSLError as error:
+                raise SSLError(endpoint_url=request.url, error=error) from error
             except urllib3.exceptions.ProtocolError as error:
                 raise ConnectionClosedError(error=error, request=request, endpoint_url=request.url) from error
             except (urllib3.exceptions.HTTPError, OSError) as error:

@@ -1,11 +1,14 @@
 """`FakeCloudWatch`: CloudWatch Logs and STS over real HTTP, for real boto3, with AWS's manners and faults."""
 
+import contextlib
 import gzip
 import itertools
 import json
+import os
 import random
 import re
 import socket
+import ssl
 import struct
 import threading
 import time
@@ -46,10 +49,18 @@ class Answer(NamedTuple):
 class FakeCloudWatch:
     """A CloudWatch Logs of one account and region. Use it as a context manager; `url` is its endpoint.
 
-    `clock` (seconds since the epoch) decides what is visible, how old tokens are and what the `Date` header says.
+    `clock` (seconds since the epoch) decides what is visible, how old tokens are and what the `Date` header says. With
+    `tls` it speaks HTTPS, as AWS does.
     """
 
-    def __init__(self, *, clock: Callable[[], float] = time.time, seed: int = 0, port: int = 0) -> None:
+    def __init__(
+        self,
+        *,
+        clock: Callable[[], float] = time.time,
+        seed: int = 0,
+        port: int = 0,
+        tls: ssl.SSLContext | None = None,
+    ) -> None:
         self.clock = clock
         self.world = World(clock, seed)
         self.reader = Reader(self.world)
@@ -61,19 +72,24 @@ class FakeCloudWatch:
         """The quota on all operations together."""
         self.gzipped = False
         self.chunked = False
+        self.stalled = threading.Event()
+        """Set once a reader waits for the rest of a body that will not come."""
         self.calls: list[Call] = []
         self._random = random.Random(seed)
         self._turns = itertools.count()
         self._lock = threading.Lock()
         self._recent: deque[float] = deque()
         self._port = port
+        self._tls = tls
 
     @property
     def url(self) -> str:
-        return f"http://127.0.0.1:{self._server.server_address[1]}"
+        scheme = "http" if self._tls is None else "https"
+        return f"{scheme}://127.0.0.1:{self._server.server_address[1]}"
 
     def __enter__(self) -> Self:
         self._server = _Server(("127.0.0.1", self._port), _handler_for(self))
+        self._server.tls = self._tls
         self._thread = threading.Thread(target=self._server.serve_forever, args=(0.02,), daemon=True)
         self._thread.start()
         return self
@@ -180,14 +196,28 @@ class FakeCloudWatch:
 
 
 _CONTENT_FAULTS = frozenset({Fault.NONE, Fault.SLOW, Fault.EMPTY, Fault.SAME_TOKEN, Fault.REPEATED_PAGE})
+_UNFINISHED = frozenset({Fault.CUT, Fault.RESET_MIDWAY, Fault.STALL, Fault.GARBLED})
+"""Less of the body than was announced."""
 
 
 class _Server(ThreadingHTTPServer):
     daemon_threads = True
     request_queue_size = 128
+    tls: ssl.SSLContext | None = None
+
+    def get_request(self) -> tuple[socket.socket, Any]:
+        """The handshake is left to the connection's own thread."""
+        connection, address = super().get_request()
+        if self.tls is not None:
+            connection = self.tls.wrap_socket(connection, server_side=True, do_handshake_on_connect=False)
+        return connection, address
 
     def handle_error(self, request: object, client_address: object) -> None:
         """A reader that went away is no news."""
+
+    def shutdown_request(self, request: Any) -> None:
+        """Close only: the shutdown that goes before it otherwise ends a stream in order, even before a reset."""
+        self.close_request(request)
 
 
 def _handler_for(fake: FakeCloudWatch) -> type[BaseHTTPRequestHandler]:
@@ -224,12 +254,10 @@ def _handler_for(fake: FakeCloudWatch) -> type[BaseHTTPRequestHandler]:
 
         def _send(self, answer: Answer, fault: Fault) -> None:
             if fault is Fault.RESET:
-                # Lingering for 0 seconds turns the close into a reset.
-                self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-                self.close_connection = True
+                self._reset()
                 return
             body = gzip.compress(answer.body, 1) if fake.gzipped else answer.body
-            cut = body[: len(body) // 2] if fault in (Fault.CUT, Fault.CUT_CLEAN) else body
+            cut = body[: len(body) // 2] if fault in _UNFINISHED or fault is Fault.CUT_CLEAN else body
             self.send_response_only(answer.status)
             self.send_header("Date", formatdate(int(fake.clock()), usegmt=True))
             self.send_header("Content-Type", answer.content_type)
@@ -239,18 +267,35 @@ def _handler_for(fake: FakeCloudWatch) -> type[BaseHTTPRequestHandler]:
             if fake.chunked:
                 self.send_header("Transfer-Encoding", "chunked")
             else:
-                self.send_header("Content-Length", str(len(body if fault is Fault.CUT else cut)))
+                self.send_header("Content-Length", str(len(body if fault in _UNFINISHED else cut)))
             self.end_headers()
             if fake.chunked:
                 for chunk in (cut[at : at + 65_536] for at in range(0, len(cut), 65_536)):
                     self.wfile.write(b"%x\r\n%s\r\n" % (len(chunk), chunk))
-                if fault is not Fault.CUT:
+                if fault not in _UNFINISHED:
                     self.wfile.write(b"0\r\n\r\n")
             else:
                 self.wfile.write(cut)
             self.wfile.flush()
-            if fault is Fault.CUT:
-                self.close_connection = True
+            if fault in _UNFINISHED:
+                self._break_off(fault)
+
+        def _break_off(self, fault: Fault) -> None:
+            """What follows half a body."""
+            self.close_connection = True
+            if fault is Fault.RESET_MIDWAY:
+                self._reset()
+            elif fault is Fault.STALL:
+                fake.stalled.set()
+                with contextlib.suppress(OSError):
+                    self.connection.recv(1)  # nothing comes, so it returns when the reader has closed
+            elif fault is Fault.GARBLED:
+                os.write(self.connection.fileno(), b"no TLS")
+
+        def _reset(self) -> None:
+            """Lingering for 0 seconds turns the close into a reset."""
+            self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+            self.close_connection = True
 
         def log_message(self, format: str, *args: object) -> None:  # noqa: A002
             """Tests are quiet."""

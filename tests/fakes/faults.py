@@ -18,6 +18,12 @@ class Fault(StrEnum):
     REFUSED_TOKEN = "InvalidParameterException"
     RESET = "reset"
     """The connection is reset instead of an answer."""
+    RESET_MIDWAY = "reset midway"
+    """Half of the body, then the connection is reset."""
+    STALL = "stall"
+    """Half of the body, then nothing more, until the reader closes the connection."""
+    GARBLED = "garbled"
+    """Half of the body, then bytes that are no TLS. Only for a fake with a certificate."""
     CUT = "cut"
     """Half of the body, then the connection ends, against the Content-Length."""
     CUT_CLEAN = "cut clean"
@@ -46,6 +52,7 @@ class Faults:
     server_errors: float = 0.0
     """500, 503 as JSON and 503 as HTML, in turns."""
     resets: float = 0.0
+    """Before the answer and in the middle of its body, in turns."""
     cuts: float = 0.0
     """Both kinds of cut body, in turns."""
     slow: float = 0.0
@@ -83,7 +90,7 @@ class Faults:
         return [
             (self.throttled, (Fault.THROTTLE,)),
             (self.server_errors, (Fault.SERVER_ERROR, Fault.UNAVAILABLE, Fault.HTML_ERROR)),
-            (self.resets, (Fault.RESET,)),
+            (self.resets, (Fault.RESET, Fault.RESET_MIDWAY)),
             (self.cuts, (Fault.CUT, Fault.CUT_CLEAN)),
             (self.slow, (Fault.SLOW,)),
             (self.same_tokens, (Fault.SAME_TOKEN,)),

@@ -29,7 +29,7 @@ from exporter.settle import (
     settle_reason,
     units_of,
 )
-from exporter.tombstones import Mark, Tombstones, joinable_ids, mark
+from exporter.tombstones import Mark, Tombstones, filed_under, joinable_ids, mark
 from exporter.windows import MINUTE_MS
 
 # Where things stand in `(<uuid>) text`, the form of nearly every execution line; heads begin with the closing bracket.
@@ -287,11 +287,11 @@ class Correlator:
         for item in settled:
             unit = item.unit
             group = unit.access.group if unit.access is not None else unit.execution[0].group
-            marks.setdefault((group, unit.last_ms // MINUTE_MS), set()).update(marks_of(unit))
+            marks.setdefault((group, filed_under(unit.last_ms)), set()).update(marks_of(unit))
         for line in self._absorbed.values():
             found = {mark(Mark.ACCESS, line.event.event_id)}
             found.update(mark(Mark.CLAIMED, text) for text in joinable_ids(line.glance))
-            marks.setdefault((line.group, line.event.at_ms // MINUTE_MS), set()).update(found)
+            marks.setdefault((line.group, filed_under(line.event.at_ms)), set()).update(found)
         return Judged(
             settled=settled,
             absorbed=tuple(self._absorbed.values()),

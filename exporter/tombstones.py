@@ -1,9 +1,9 @@
 """What remains of a settled failure: enough to recognise its lines when they are read again, and no more.
 
 Ids are set by callers and may be reused, so a tombstone stands under several *marks*: 64-bit hashes of a kind and an
-id, filed by the minute of the failure's last line. Marks are exact for every practical purpose (one in 10^12 at a
-million marks), cannot be turned back into ids, and are forgotten a minute at a time. This file keeps no times but
-minutes, and does no I/O.
+id, filed by the four minutes in which the failure's last line lies. Marks are exact for every practical purpose (one in
+10^12 at a million marks), cannot be turned back into ids, and are forgotten four minutes at a time. This file keeps no
+other times, and does no I/O.
 """
 
 from array import array
@@ -13,6 +13,7 @@ from hashlib import blake2b
 
 from exporter.envelope import PLACEHOLDER_IDS
 from exporter.model import AccessGlance
+from exporter.windows import MINUTE_MS
 
 
 class Mark(StrEnum):
@@ -44,22 +45,30 @@ def joinable_ids(glance: AccessGlance) -> list[str]:
     ]
 
 
-_FEW_MARKS = 32_768
-"""So many marks of a minute are kept as Python keeps sets: quicker, and five times as large."""
+_STRETCH = 4
+"""So many minutes of marks are filed together: what is asked for is sought in each file, and nearly always in vain."""
+_FEW_MARKS = 65_536
+"""So many marks of a file are kept as Python keeps sets: quicker, and six times as large."""
 _BUCKETS = 16_384
 
 
-class Tombstones:
-    """The marks of one log group, by minute.
+def filed_under(at_ms: int) -> int:
+    """The minute (`at_ms // 60_000`) that stands for the file of this time, its first one."""
+    minute = at_ms // MINUTE_MS
+    return minute - minute % _STRETCH
 
-    Those of a minute in which much failed are kept as their bytes, one after the other, in buckets by their last bits:
-    some twelve bytes a mark. Where two marks meet, a third may seem to stand across them; that is rarer than two ids
-    of the same hash.
+
+class Tombstones:
+    """The marks of one log group, by minute of their file.
+
+    Those of a file in which much failed are kept as seven of their bytes, one after the other, in buckets by their
+    last 14 bits: eight to twelve bytes a mark. Where two marks meet, a third may seem to stand across them; that is
+    rarer than two ids of the same hash.
     """
 
     def __init__(self, packed: Mapping[int, bytes] | None = None) -> None:
         self._few: dict[int, set[int]] = {}
-        self._many: dict[int, list[bytearray]] = {}
+        self._many: dict[int, list[bytes]] = {}
         for minute, body in (packed or {}).items():
             marks = array("Q")
             marks.frombytes(body)
@@ -69,36 +78,38 @@ class Tombstones:
         for marks in self._few.values():
             if wanted in marks:
                 return True
-        if not self._many:
-            return False
-        body, bucket = wanted.to_bytes(8, "little"), wanted % _BUCKETS
-        return any(body in buckets[bucket] for buckets in self._many.values())
+        if self._many:
+            body, bucket = (wanted >> 8).to_bytes(7, "little"), wanted % _BUCKETS
+            for buckets in self._many.values():
+                if body in buckets[bucket]:
+                    return True
+        return False
 
     def __len__(self) -> int:
         many = sum(len(bucket) for buckets in self._many.values() for bucket in buckets)
-        return sum(map(len, self._few.values())) + many // 8
+        return sum(map(len, self._few.values())) + many // 7
 
     def add(self, minute: int, marks: Iterable[int]) -> None:
-        """File marks under a minute (`at_ms // 60_000`)."""
+        """File marks under a minute, one that `filed_under` gave."""
         buckets = self._many.get(minute)
         if buckets is None:
             known = self._few.setdefault(minute, set())
             known.update(marks)
             if len(known) <= _FEW_MARKS:
                 return
-            buckets = self._many[minute] = [bytearray() for _ in range(_BUCKETS)]
+            buckets = self._many[minute] = [b""] * _BUCKETS
             marks = self._few.pop(minute)
         for one in marks:
-            body, bucket = one.to_bytes(8, "little"), buckets[one % _BUCKETS]
-            if body not in bucket:
-                bucket += body
+            body, bucket = (one >> 8).to_bytes(7, "little"), one % _BUCKETS
+            if body not in buckets[bucket]:
+                buckets[bucket] += body
 
     def expired(self, before_minute: int) -> list[int]:
-        """The minutes that lie before `before_minute`."""
-        return [minute for minute in (*self._few, *self._many) if minute < before_minute]
+        """The files that lie wholly before `before_minute`, by their minutes."""
+        return [minute for minute in (*self._few, *self._many) if minute + _STRETCH <= before_minute]
 
     def drop(self, minutes: Iterable[int]) -> None:
-        """Forget whole minutes."""
+        """Forget whole files."""
         for minute in minutes:
             self._few.pop(minute, None)
             self._many.pop(minute, None)

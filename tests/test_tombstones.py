@@ -1,4 +1,4 @@
-"""Marks of settled failures: found, packed, forgotten a minute at a time; they tell nothing about the id."""
+"""Marks of settled failures: found, packed, forgotten four minutes at a time; they tell nothing about the id."""
 
 import random
 import tracemalloc
@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from exporter.model import AccessGlance
-from exporter.tombstones import Mark, Tombstones, joinable_ids, mark, pack
+from exporter.tombstones import Mark, Tombstones, filed_under, joinable_ids, mark, pack
 
 MARK_OF_A = 11880939597171687856
 """Pinned: a state file written by one version is read by the next."""
@@ -40,37 +40,51 @@ def test_one_id_leaves_another_mark_for_each_purpose_and_the_same_in_every_proce
     assert mark(Mark.ID, "\ud800") > 0, "any text, also what no encoding knows"
 
 
-def test_minutes_expire_whole_and_only_before_the_given_one():
+def test_files_expire_whole_and_only_before_the_given_minute():
     stones = Tombstones()
-    stones.add(10, [1, 2])
-    stones.add(11, [3])
-    assert stones.expired(11) == [10]
-    stones.drop([10])
+    stones.add(8, [1, 2])
+    stones.add(12, [3])
+    assert stones.expired(11) == []
+    assert stones.expired(12) == [8]
+    stones.drop([8])
     assert 1 not in stones
     assert 3 in stones
     assert len(stones) == 1
 
 
-def test_minutes_in_which_much_failed_know_the_same_marks_and_take_few_bytes_for_each():
+@given(at_ms=st.integers(0, 4 * 10**12))
+def test_a_mark_is_there_as_long_as_its_own_minute_has_not_expired_and_not_much_longer(at_ms):
+    stones = Tombstones()
+    stones.add(filed_under(at_ms), [1])
+    minute = at_ms // 60_000
+    assert stones.expired(minute) == []
+    assert stones.expired(minute + 4) == [filed_under(at_ms)]
+
+
+def test_an_hour_is_few_files_so_that_little_is_searched():
+    assert len({filed_under(minute * 60_000) for minute in range(60)}) == 15
+
+
+def test_files_in_which_much_failed_know_the_same_marks_and_take_few_bytes_for_each():
     rng = random.Random(4)
     marks = [rng.getrandbits(64) for _ in range(300_000)]
     others = [rng.getrandbits(64) for _ in range(20_000)]
     tracemalloc.start()
     try:
         before = tracemalloc.get_traced_memory()[0]
-        stones = Tombstones({7: pack(marks[:1_000])})
+        stones = Tombstones({4: pack(marks[:1_000])})
         for start in range(1_000, len(marks), 10_000):
-            stones.add(7, marks[start - 500 : start + 10_000])  # some of them known already
+            stones.add(4, marks[start - 500 : start + 10_000])  # some of them known already
         stones.add(8, others[:3])
         size = tracemalloc.get_traced_memory()[0] - before
     finally:
         tracemalloc.stop()
-    assert size / len(marks) < 16
+    assert size / len(marks) < 12
     assert len(stones) == len(set(marks)) + 3
     assert all(one in stones for one in marks)
     assert not any(one in stones for one in others[3:])
-    assert stones.expired(8) == [7]
-    stones.drop([7])
+    assert stones.expired(8) == [4]
+    stones.drop([4])
     assert len(stones) == 3
     assert not any(one in stones for one in marks[::97])
 

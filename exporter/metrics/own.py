@@ -96,7 +96,7 @@ REQUESTS_SETTLED: Final = _counter(
 AWS_REQUESTS: Final = _counter(
     "aws_apigateway_exporter_aws_requests_total",
     ("account", "region", "operation", "code"),
-    "Calls to AWS, retries included, by operation and code of the answer.",
+    "Calls to AWS, retries included, by operation and code of the answer, or name of the error where there was none.",
 )
 AWS_RESPONSE_BYTES: Final = _counter(
     "aws_apigateway_exporter_aws_response_bytes_total",

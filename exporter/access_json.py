@@ -322,13 +322,15 @@ class JsonLines:
         return names
 
     def _values_of(self, scalars: Mapping[str, Scalar]) -> dict[str, str]:
+        composites = self._known.composites if self._known is not None else {}
         values: dict[str, str] = {}
         for path, name in self._names_of(scalars).items():
             text = text_of(scalars[path])
             if text is None:
                 continue
-            composite = self._known.composites.get(path) if self._known else None
-            inner = composite.values(text) if composite is not None else None
-            for variable, value in inner.items() if inner is not None else ((name, text),):
-                values.setdefault(variable, value)
+            if path in composites and (inner := composites[path].values(text)) is not None:
+                for variable, value in inner.items():
+                    values.setdefault(variable, value)
+            else:
+                values.setdefault(name, text)
         return values

@@ -7,9 +7,9 @@ are unlike others one by one. It never fetches a line, nor decides what is settl
 
 from bisect import bisect_left
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from itertools import compress
+from itertools import compress, repeat
 from operator import attrgetter, itemgetter, not_
 from typing import NamedTuple, Protocol
 
@@ -114,13 +114,19 @@ class Taker(Protocol):
         ...
 
 
-class _Route(NamedTuple):
-    """What lines with the same status, method, resource, API and error have in common."""
+class _Route:
+    """What lines with the same status, method, resource, API and error have in common. Equal to itself alone."""
 
-    key: CounterKey
-    api: Api
-    ended_well: bool
+    __slots__ = ("api", "ended_well", "key")
 
+    def __init__(self, key: CounterKey, api: Api, *, ended_well: bool) -> None:
+        self.key = key
+        self.api = api
+        self.ended_well = ended_well
+
+
+_NEW_ROUTE = _Route(CounterKey(UNKNOWN, ()), Api(), ended_well=False)
+"""Stands for every route that no line has shown yet."""
 
 Row = Sequence[Scalar]
 """The values of `GLANCE_VARIABLES` in an access line."""
@@ -149,6 +155,21 @@ class _Latencies(NamedTuple):
             integrations.update(
                 _dotted_integration_ms_of(row) for row in rows if _integration_ms_of(row) in {None, "-"}
             )
+
+
+class _Lines(NamedTuple):
+    """Lines of the same ten seconds, in columns."""
+
+    events: list[LogEvent]
+    rows: list[Row]
+    routes: list[_Route]
+
+    def only(self, wanted: Iterable[bool]) -> "_Lines":
+        """Those that are wanted."""
+        chosen = list(wanted)
+        return _Lines(
+            list(compress(self.events, chosen)), list(compress(self.rows, chosen)), list(compress(self.routes, chosen))
+        )
 
 
 class AccessTaker:
@@ -201,37 +222,32 @@ class AccessTaker:
 
     def _take_stretch(self, bucket: int, events: list[LogEvent], rows: list[Row], seen: Seen) -> None:
         """Take lines of the same ten seconds; those that did not end well, or whose ids are open, one by one."""
-        keys = list(map(_route_of, rows))
-        counts = Counter(keys)
-        routes = {key: route for key in counts if (route := self._routes.get(key)) is not None and route.ended_well}
-        if len(routes) < len(counts):
-            events, rows = self._set_apart(events, rows, list(map(routes.__contains__, keys)), counts, seen)
+        lines = _Lines(events, rows, list(map(self._routes.get, map(_route_of, rows), repeat(_NEW_ROUTE))))
+        unlike = {route for route in set(lines.routes) if not route.ended_well}
+        if unlike:
+            lines = self._take_apart(lines, list(map(unlike.__contains__, lines.routes)), seen)
         open_ids = self._correlator.open_ids
         for id_of in (_request_id_of, _extended_id_of):
-            if not open_ids.keys().isdisjoint(map(id_of, rows)):
-                events, rows = self._set_apart(events, rows, [id_of(row) not in open_ids for row in rows], counts, seen)
-        for key, route in routes.items():
-            if counts[key]:
-                seen.add(bucket * BUCKET_MS, route.key, counts[key])
-        apis = {route.api for route in routes.values()}
+            if not open_ids.keys().isdisjoint(map(id_of, lines.rows)):
+                lines = self._take_apart(lines, [id_of(row) in open_ids for row in lines.rows], seen)
+        counts = Counter(lines.routes)
+        for route, count in counts.items():
+            seen.add(bucket * BUCKET_MS, route.key, count)
+        apis = {route.api for route in counts}
         if len(apis) == 1:
-            self._latencies_of(bucket, apis.pop()).note(rows)
+            self._latencies_of(bucket, apis.pop()).note(lines.rows)
             return
-        shares: dict[Row, list[Row]] = {}
-        for row in rows:
-            shares.setdefault(_route_of(row), []).append(row)
-        for key, share in shares.items():
-            self._latencies_of(bucket, routes[key].api).note(share)
+        shares: dict[_Route, list[Row]] = {}
+        for route, row in zip(lines.routes, lines.rows, strict=True):
+            shares.setdefault(route, []).append(row)
+        for route, share in shares.items():
+            self._latencies_of(bucket, route.api).note(share)
 
-    def _set_apart(
-        self, events: list[LogEvent], rows: list[Row], alike: list[bool], counts: Counter[Row], seen: Seen
-    ) -> tuple[list[LogEvent], list[Row]]:
-        """Take the lines that are not `alike` one by one, and off the counts. Returns the others."""
-        unlike = list(map(not_, alike))
-        for event, row in zip(compress(events, unlike), compress(rows, unlike), strict=True):
-            counts[_route_of(row)] -= 1
+    def _take_apart(self, lines: _Lines, apart: list[bool], seen: Seen) -> _Lines:
+        """Take some lines one by one. Returns the others."""
+        for event, row in zip(compress(lines.events, apart), compress(lines.rows, apart), strict=True):
             self._take_alone(event, row, seen)
-        return list(compress(events, alike)), list(compress(rows, alike))
+        return lines.only(map(not_, apart))
 
     def _take_alone(self, event: LogEvent, row: Row, seen: Seen) -> None:
         """Take a line in full: the first of its route, one that failed, or one that an open request may need."""

@@ -5,7 +5,7 @@ lines, its `$context` variables. No fact shows a header or a body that the gatew
 writes those. What follows from a fact is not decided here.
 """
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
 from exporter.model import UNKNOWN, ExecutionStep, PhaseOutcome, RequestTimeline, Step
@@ -52,12 +52,16 @@ def folded(text: str) -> str:
     return " ".join(text.split())
 
 
-def _texts(*found: str | None) -> tuple[Value, ...]:
+def _text_of(found: str | None) -> tuple[Value, ...]:
+    return () if found is None else (folded(found),)
+
+
+def _texts(found: Iterable[str | None]) -> tuple[Value, ...]:
     return tuple(folded(text) for text in found if text is not None)
 
 
-def _numbers(*found: int | None) -> tuple[Value, ...]:
-    return tuple(number for number in found if number is not None)
+def _number_of(found: int | None) -> tuple[Value, ...]:
+    return () if found is None else (found,)
 
 
 def _steps(timeline: RequestTimeline, step: Step) -> Iterator[ExecutionStep]:
@@ -69,7 +73,7 @@ def _reasons(timeline: RequestTimeline) -> tuple[Value, ...]:
     access = timeline.access
     if lines or access is None or access.integration is None:
         return lines
-    return _texts(access.integration.error)
+    return _text_of(access.integration.error)
 
 
 def _cite_reason(timeline: RequestTimeline, value: Value) -> str:
@@ -80,8 +84,8 @@ def _cite_reason(timeline: RequestTimeline, value: Value) -> str:
 
 def _response_types(timeline: RequestTimeline) -> tuple[Value, ...]:
     access = timeline.access
-    logged = _texts(access.glance.response_type) if access is not None else ()
-    return logged + _texts(*(line.name for line in _steps(timeline, Step.GATEWAY_RESPONSE)))
+    logged = _text_of(access.glance.response_type) if access is not None else ()
+    return logged + _texts(line.name for line in _steps(timeline, Step.GATEWAY_RESPONSE))
 
 
 def _cite_response_type(timeline: RequestTimeline, value: Value) -> str:
@@ -91,7 +95,7 @@ def _cite_response_type(timeline: RequestTimeline, value: Value) -> str:
 
 
 def _error_messages(timeline: RequestTimeline) -> tuple[Value, ...]:
-    logged = _texts(timeline.access.error_message) if timeline.access is not None else ()
+    logged = _text_of(timeline.access.error_message) if timeline.access is not None else ()
     return logged + tuple(folded(line.text) for line in timeline.steps if line.step in REASON_STEPS)
 
 
@@ -186,8 +190,8 @@ def _phase_facts(phase: str, help_: str) -> Iterator[Fact]:
         found: PhaseOutcome | None = getattr(timeline.access, phase, None)
         return found if found is not None else _NOT_LOGGED
 
-    yield _number(f"{phase}_status", f"{help_}: its status", lambda t: _numbers(outcome(t).status), f"{phase}.status")
-    yield _text(f"{phase}_error", f"{help_}: its error", lambda t: _texts(outcome(t).error), f"{phase}.error")
+    yield _number(f"{phase}_status", f"{help_}: its status", lambda t: _number_of(outcome(t).status), f"{phase}.status")
+    yield _text(f"{phase}_error", f"{help_}: its error", lambda t: _text_of(outcome(t).error), f"{phase}.error")
 
 
 _NOT_LOGGED = PhaseOutcome()
@@ -215,7 +219,7 @@ _ALL: tuple[Fact, ...] = (
         read=_made_by,
         cite=_cite_made_by,
     ),
-    _number("status", "what the caller got", lambda t: _numbers(t.status)),
+    _number("status", "what the caller got", lambda t: _number_of(t.status)),
     Fact(
         name="error_message",
         help="`error.message`, and the reason lines, which now and then say the same",
@@ -226,7 +230,7 @@ _ALL: tuple[Fact, ...] = (
     _text(
         "validation_error",
         "`error.validationErrorString`",
-        lambda t: _texts(t.access.validation_error if t.access else None),
+        lambda t: _text_of(t.access.validation_error if t.access else None),
         "error.validationErrorString",
     ),
     *_phase_facts("waf", "AWS WAF"),
@@ -237,38 +241,38 @@ _ALL: tuple[Fact, ...] = (
     _number(
         "integration_service_status",
         "`integration.integrationStatus`: the Lambda *service*'s status, 200 even when the function threw",
-        lambda t: _numbers(t.access.integration_service_status if t.access else None),
+        lambda t: _number_of(t.access.integration_service_status if t.access else None),
         "integration.integrationStatus",
     ),
     _text(
         "waf_response_code",
         "`wafResponseCode`",
-        lambda t: _texts(t.access.waf_response_code if t.access else None),
+        lambda t: _text_of(t.access.waf_response_code if t.access else None),
         "wafResponseCode",
     ),
     _number(
         "integration_response_status",
         "the status of `Received response. Status: …` lines",
-        lambda t: _numbers(*(line.status for line in _steps(t, Step.INTEGRATION_RESPONSE))),
+        lambda t: tuple(line.status for line in _steps(t, Step.INTEGRATION_RESPONSE) if line.status is not None),
     ),
     _text(
         "integration_exception",
         "the Lambda throttle that an answer of the integration names: `TooManyRequestsException` or "
         "`ReservedFunctionConcurrentInvocationLimitExceeded`",
-        lambda t: _texts(*(line.name for line in _steps(t, Step.INTEGRATION_RESPONSE))),
+        lambda t: _texts(line.name for line in _steps(t, Step.INTEGRATION_RESPONSE)),
     ),
     _text("step", "the kinds of the execution lines", lambda t: tuple(line.step.value for line in t.steps)),
-    _text("execution_text", "the text of every execution line, redacted", lambda t: _texts(*(s.text for s in t.steps))),
+    _text("execution_text", "the text of every execution line, redacted", lambda t: _texts(s.text for s in t.steps)),
     _number(
         "latency_ms",
         "`responseLatency`",
-        lambda t: _numbers(t.access.glance.latency_ms if t.access else None),
+        lambda t: _number_of(t.access.glance.latency_ms if t.access else None),
         "responseLatency",
     ),
     _number(
         "integration_latency_ms",
         "`integration.latency`",
-        lambda t: _numbers(t.access.glance.integration_latency_ms if t.access else None),
+        lambda t: _number_of(t.access.glance.integration_latency_ms if t.access else None),
         "integration.latency",
     ),
     _text("method", "the HTTP method in capitals", _method),
@@ -286,6 +290,6 @@ def context_variable(variable: str) -> Fact:
     """The fact that is a `$context` variable of the access line, as logged."""
 
     def read(timeline: RequestTimeline) -> tuple[Value, ...]:
-        return _texts(timeline.access.fields.get(variable) if timeline.access is not None else None)
+        return _text_of(timeline.access.fields.get(variable) if timeline.access is not None else None)
 
     return _text(f"context.{variable}", f"`$context.{variable}`", read, variable)

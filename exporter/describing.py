@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 
 from exporter import execution_log
 from exporter.access_log import AccessParser
-from exporter.model import AccessRecord, Api, ExecutionStep, LogGroup, RequestTimeline
+from exporter.model import AccessRecord, Api, LogGroup, RequestTimeline
 from exporter.settle import Unit
 from exporter.taking import Directory
 
@@ -40,11 +40,7 @@ class Describer:
                 access = AccessRecord(event_id=unit.access.event.event_id, at_ms=unit.access.event.at_ms, glance=glance)
         else:
             api = self._of_execution[unit.execution[0].group].resolve(None, None)
-        steps: list[ExecutionStep] = []
-        for line in unit.execution:
-            read = execution_log.parse(line.event)
-            if isinstance(read, tuple):
-                steps.append(read[1])
+        steps = [execution_log.step_of(line.event, text) for line in unit.execution if (text := line.text.strip())]
         own_ids = sorted(unit.ids - unit.extended_ids)
         glance_id = access.glance.request_id if access is not None else None
         groups = [unit.access.group] if unit.access is not None else []

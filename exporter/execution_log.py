@@ -119,8 +119,13 @@ def parse(event: LogEvent) -> tuple[str | None, ExecutionStep] | Unreadable:
         return Unreadable(reason="empty")
     if request_id is None and text[0] == "{":
         return Unreadable(reason="no_payload")
+    return request_id, step_of(event, text)
+
+
+def step_of(event: LogEvent, text: str) -> ExecutionStep:
+    """Return what an event tells of whose text, without white space around it, is known already: see `parse`."""
     step, facts = _read(text)
-    return request_id, ExecutionStep(
+    return ExecutionStep(
         event_id=event.event_id,
         at_ms=event.at_ms,
         step=step,

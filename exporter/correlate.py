@@ -54,10 +54,6 @@ class _Open:
     judged: dict[tuple[str, ...], Unit] = field(default_factory=dict)
     """Of several requests that share an id, those judged last, by the event ids of their lines."""
 
-    @property
-    def first_ms(self) -> int:
-        return min(line.event.at_ms for lines in (self.access, self.execution) for line in lines.values())
-
 
 Describe = Callable[[Unit], RequestTimeline]
 Classify = Callable[[RequestTimeline], Failure | None]
@@ -165,13 +161,12 @@ class Correlator:
     def take_asked(self, group: LogGroup, events: Iterable[LogEvent]) -> None:
         """Take execution lines that were asked for by id: those of open requests; others only quote an id."""
         for event in events:
-            request_id, text = execution_log.split(event.message)
-            if request_id is None:
+            line = ExecutionLine.of(group, event)
+            if line.request_id is None:
                 continue
-            ids = [one for one in (request_id, extended_id_of(text)) if one is not None]
-            if not any(one in self._open for one in ids):
-                continue
-            self._add(self._request(ids), ExecutionLine(group, event, text))
+            ids = [one for one in (line.request_id, extended_id_of(line.text)) if one is not None]
+            if any(one in self._open for one in ids):
+                self._add(self._request(ids), line)
 
     def _take_unusual(self, group: LogGroup, event: LogEvent, ended: list[tuple[int, int]] | None) -> bool:
         """Look at a line that is the first of its request, of an open one, or not routine. False: it has no id."""
@@ -183,7 +178,7 @@ class Correlator:
             ended.append((event.at_ms, status))
         request = self._open.get(request_id)
         if request is not None:
-            self._add(request, ExecutionLine(group, event, text))
+            self._add(request, ExecutionLine.of(group, event))
             return True
         pending = self._pending[group]
         lines = pending.get(request_id)
@@ -196,7 +191,7 @@ class Correlator:
             del pending[request_id]
         elif status is not None or not execution_log.is_routine(text):
             del pending[request_id]
-            self._suspect(request_id, [_line(group, one) for one in lines])
+            self._suspect(request_id, [ExecutionLine.of(group, one) for one in lines])
         return True
 
     def _suspect(self, request_id: str, lines: Sequence[ExecutionLine]) -> None:
@@ -214,9 +209,9 @@ class Correlator:
                 self._add(request, line)
 
     def _add(self, request: _Open, line: ExecutionLine) -> None:
-        if line.event.event_id in request.execution:
+        if line.event_id in request.execution:
             return
-        request.execution[line.event.event_id] = line
+        request.execution[line.event_id] = line
         request.units = None
         extended = extended_id_of(line.text)
         if extended is not None and extended not in request.ids:
@@ -243,7 +238,7 @@ class Correlator:
         for text in ids:
             for group, pending in self._pending.items():
                 for event in pending.pop(text, ()):
-                    self._add(request, _line(group, event))
+                    self._add(request, ExecutionLine.of(group, event))
         return request
 
     def _note_evidence(self, request_id: str, segment: Sequence[ExecutionLine]) -> None:
@@ -416,7 +411,7 @@ class Correlator:
             if unit.access is not None:
                 request.access.pop(unit.access.event.event_id, None)
             for line in unit.execution:
-                request.execution.pop(line.event.event_id, None)
+                request.execution.pop(line.event_id, None)
             request.units = None
             if not request.access and not request.execution:
                 self._forget(request)
@@ -425,7 +420,3 @@ class Correlator:
         for text in request.ids:
             if self._open.get(text) is request:
                 del self._open[text]
-
-
-def _line(group: LogGroup, event: LogEvent) -> ExecutionLine:
-    return ExecutionLine(group, event, execution_log.split(event.message)[1])

@@ -40,7 +40,11 @@ class Describer:
                 access = AccessRecord(event_id=unit.access.event.event_id, at_ms=unit.access.event.at_ms, glance=glance)
         else:
             api = self._of_execution[unit.execution[0].group].resolve(None, None)
-        steps = [execution_log.step_of(line.event, text) for line in unit.execution if (text := line.text.strip())]
+        steps = [
+            execution_log.step_of(line.event_id, line.at_ms, text)
+            for line in unit.execution
+            if (text := line.text.strip())
+        ]
         own_ids = sorted(unit.ids - unit.extended_ids)
         glance_id = access.glance.request_id if access is not None else None
         groups = [unit.access.group] if unit.access is not None else []

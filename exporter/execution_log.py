@@ -119,15 +119,15 @@ def parse(event: LogEvent) -> tuple[str | None, ExecutionStep] | Unreadable:
         return Unreadable(reason="empty")
     if request_id is None and text[0] == "{":
         return Unreadable(reason="no_payload")
-    return request_id, step_of(event, text)
+    return request_id, step_of(event.event_id, event.at_ms, text)
 
 
-def step_of(event: LogEvent, text: str) -> ExecutionStep:
+def step_of(event_id: str, at_ms: int, text: str) -> ExecutionStep:
     """Return what an event tells of whose text, without white space around it, is known already: see `parse`."""
     step, facts = _read(text)
     return ExecutionStep(
-        event_id=event.event_id,
-        at_ms=event.at_ms,
+        event_id=event_id,
+        at_ms=at_ms,
         step=step,
         text=facts.text,
         status=facts.status,

@@ -9,7 +9,7 @@ from bisect import bisect_right
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import NamedTuple
+from typing import NamedTuple, Self
 
 from exporter import execution_log
 from exporter.envelope import PLACEHOLDER_IDS
@@ -56,14 +56,33 @@ class AccessLine(NamedTuple):
     event: LogEvent
     glance: AccessGlance
 
+    @property
+    def event_id(self) -> str:
+        """The event's id."""
+        return self.event.event_id
+
+    @property
+    def at_ms(self) -> int:
+        """When the request arrived."""
+        return self.event.at_ms
+
 
 class ExecutionLine(NamedTuple):
-    """An execution line of interest."""
+    """An execution line of interest. There are many of one request: the event itself, with its text, is let go."""
 
     group: LogGroup
-    event: LogEvent
+    event_id: str
+    at_ms: int
+    ingested_at_ms: int
+    request_id: str | None
     text: str
     """Without the request id, not redacted."""
+
+    @classmethod
+    def of(cls, group: LogGroup, event: LogEvent) -> Self:
+        """The line that an event holds."""
+        request_id, text = execution_log.split(event.message)
+        return cls(group, event.event_id, event.at_ms, event.ingested_at_ms, request_id, text)
 
 
 @dataclass(kw_only=True, slots=True)
@@ -90,7 +109,7 @@ class Unit:
     def event_ids(self) -> tuple[str, ...]:
         """The events that it is made of: its access event (or nothing), then the others in order."""
         access = "" if self.access is None else self.access.event.event_id
-        return access, *(line.event.event_id for line in self.execution)
+        return access, *(line.event_id for line in self.execution)
 
     @property
     def linked(self) -> bool:
@@ -206,7 +225,7 @@ def units_of(
     lines may come, for ids that are known to be used more than once; None: as long as they like.
     """
     segments = segments_of(execution.values(), longest_ms)
-    lines = sorted(access.values(), key=lambda line: (line.event.at_ms, line.event.event_id))
+    lines = sorted(access.values(), key=lambda line: (line.at_ms, line.event_id))
     if not lines:
         return [_unit(None, [segment]) for segment in segments]
     if len(lines) == 1 and _is_one_request(lines[0], segments, longest_ms):
@@ -234,7 +253,7 @@ def _fits_in_time(line: AccessLine, segment: Sequence[ExecutionLine], longest_ms
     Its first line (at INFO, the one with the extended id) is written at arrival; at ERROR level there are only the
     last ones.
     """
-    after_ms = segment[0].event.at_ms - line.event.at_ms
+    after_ms = segment[0].at_ms - line.at_ms
     most_ms = _LINK_DELAY_MS if segment[0].text.startswith(_LINK) else longest_ms
     return after_ms >= -_EARLY_MS and (most_ms is None or after_ms <= most_ms + _EARLY_MS)
 
@@ -271,7 +290,7 @@ class _Segment:
         self.first_ms = self.last_ms = 0
 
     def add(self, line: ExecutionLine, order: tuple[int, int], *, link: bool) -> None:
-        at_ms = line.event.at_ms
+        at_ms = line.at_ms
         if not self._lines or at_ms < self.first_ms:
             self.first_ms = at_ms
         self.last_ms = max(self.last_ms, at_ms)
@@ -319,9 +338,9 @@ def _paired(
     """
     fits: list[tuple[int, int, int]] = []
     by_extended = {line.glance.extended_request_id: index for index, line in enumerate(lines)}
-    times = [line.event.at_ms for line in lines]
+    times = [line.at_ms for line in lines]
     for number, segment in enumerate(segments):
-        extended, status, first_ms = _extended(segment), _status(segment), segment[0].event.at_ms
+        extended, status, first_ms = _extended(segment), _status(segment), segment[0].at_ms
         if extended is not None and extended in by_extended:
             fits.append((-1, number, by_extended[extended]))
             continue
@@ -333,7 +352,7 @@ def _paired(
             if status is not None and line.glance.status is not None and status != line.glance.status:
                 continue
             if _fits_in_time(line, segment, longest_ms):
-                fits.append((abs(first_ms - line.event.at_ms), number, index))
+                fits.append((abs(first_ms - line.at_ms), number, index))
     shares: list[list[tuple[ExecutionLine, ...]]] = [[] for _ in lines]
     owned: set[int] = set()
     ended: set[int] = set()
@@ -354,13 +373,10 @@ def _unit(access: AccessLine | None, segments: Sequence[tuple[ExecutionLine, ...
     extended_ids = {text for segment in segments if (text := _extended(segment)) is not None}
     if access is not None and access.glance.extended_request_id is not None:
         extended_ids.add(access.glance.extended_request_id)
-    for line in execution:
-        request_id, _ = execution_log.split(line.event.message)
-        if request_id is not None and request_id not in PLACEHOLDER_IDS:
-            ids.add(request_id)
-    times = [line.event.at_ms for line in execution]
+    ids.update({line.request_id for line in execution if line.request_id is not None} - PLACEHOLDER_IDS)
+    times = [line.at_ms for line in execution]
     if access is not None:
-        times.append(access.event.at_ms)
+        times.append(access.at_ms)
     return Unit(
         access=access,
         execution=execution,
@@ -413,8 +429,8 @@ def _status(segment: Sequence[ExecutionLine]) -> int | None:
 
 def _batch_order(line: ExecutionLine) -> tuple[int, int]:
     """Batch and position of an event (aws.md 1.1); elsewhere its ingestion and the id as it is."""
-    text = line.event.event_id
+    text = line.event_id
     number = int(text) if text.isascii() and text.isdigit() and len(text) <= _EVENT_ID_DIGITS else 0
     if len(text) == _EVENT_ID_DIGITS:
         return divmod(number & ((1 << _BATCH_BITS) - 1), 1 << _INDEX_BITS)
-    return line.event.ingested_at_ms, number or line.event.at_ms
+    return line.ingested_at_ms, number or line.at_ms

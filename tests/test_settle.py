@@ -50,7 +50,7 @@ def access(at_ms: int = NOON, status: int = 504, request_id: str | None = ID, ex
 def execution(*lines: tuple[int, str], batch: int = 1, ingested_ms: int | None = None) -> list[ExecutionLine]:
     ingested = max(at for at, _ in lines) + 100 if ingested_ms is None else ingested_ms
     return [
-        ExecutionLine(EXECUTION, event(at, f"({ID}) {text}", batch=batch, index=index, ingested_ms=ingested), text)
+        ExecutionLine.of(EXECUTION, event(at, f"({ID}) {text}", batch=batch, index=index, ingested_ms=ingested))
         for index, (at, text) in enumerate(lines)
     ]
 
@@ -68,7 +68,7 @@ def timed_out(at_ms: int = NOON, extended: str | None = "x1=", **batch: int) -> 
 
 
 def by_id(lines):
-    return {line.event.event_id: line for line in lines}
+    return {line.event_id: line for line in lines}
 
 
 def units(accesses: list[AccessLine], executions: list[ExecutionLine]) -> list[Unit]:
@@ -79,8 +79,7 @@ def failed(unit: Unit, *, refinable: bool = False, status: int = 504) -> Unit:
     record = None
     if unit.access is not None:
         record = AccessRecord(event_id="e", at_ms=unit.first_ms, glance=unit.access.glance)
-    steps = tuple(step for line in unit.execution if isinstance(read := execution_log.parse(line.event), tuple)
-                  for step in read[1:])  # fmt: skip
+    steps = tuple(execution_log.step_of(line.event_id, line.at_ms, line.text) for line in unit.execution)
     timeline = RequestTimeline(api=Api(), access=record, steps=steps, request_id=ID)
     unit.failure = Failure(
         timeline=timeline, cause="c", category="integration", rule="r", evidence=str(status), refinable=refinable
@@ -222,7 +221,7 @@ def test_one_access_line_and_the_lines_under_its_id_are_one_request():
 
 def test_a_request_in_two_batches_is_one_request_whichever_comes_first():
     lines = timed_out()
-    first, second = lines[:1], execution(*[(line.event.at_ms, line.text) for line in lines[1:]], batch=2)
+    first, second = lines[:1], execution(*[(line.at_ms, line.text) for line in lines[1:]], batch=2)
     assert [len(segment) for segment in segments_of([*first, *second])] == [4]
     later = execution((NOON, "Extended Request Id: x1="), batch=9, ingested_ms=NOON + 90_000)
     assert [len(segment) for segment in segments_of([*second, *later])] == [4]

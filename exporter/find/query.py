@@ -105,7 +105,7 @@ class Query:
             return True
         if unit.access is not None and words in folded(unit.access.event.message):
             return True
-        return any(words in folded(execution_log.split(line.event.message)[1]) for line in unit.execution)
+        return any(words in folded(line.text) for line in unit.execution)
 
 
 def has_failed(glance: AccessGlance) -> bool:

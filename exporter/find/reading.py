@@ -65,7 +65,7 @@ class Desk:
         found: dict[str, ExecutionLine] = {}
         for pattern in execution_patterns(query, alone=not self.access_groups):
             for line in self._executions(window, pattern, query.is_named_by):
-                found[line.event.event_id] = line
+                found[line.event_id] = line
         return list(found.values())
 
     # ---- by id
@@ -101,7 +101,7 @@ class Desk:
                     if extended_id_of(link.text) in nameless and (text := request_id_of(link)) is not None
                 }
             for line in self._executions_of(frozenset(ids), window):
-                found[line.event.event_id] = line
+                found[line.event_id] = line
         return list(found.values())
 
     def _executions_of(self, request_ids: frozenset[str], window: Window) -> list[ExecutionLine]:
@@ -112,7 +112,7 @@ class Desk:
 
     def around(self, lines: Sequence[AccessLine | ExecutionLine]) -> Window:
         """The time within which all lines of these requests lie."""
-        times = [line.event.at_ms for line in lines]
+        times = [line.at_ms for line in lines]
         spec = self.spec
         # An execution line may be the last of its request; an access line is of its beginning.
         before_ms = _EARLY_MS + (spec.max_request_ms if any(isinstance(line, ExecutionLine) for line in lines) else 0)
@@ -140,7 +140,7 @@ class Desk:
         for group in self.execution_groups:
 
             def look(event: LogEvent, group: LogGroup = group) -> ExecutionLine | None:
-                return ExecutionLine(group, event, split(event.message)[1]) if wants(event) else None
+                return ExecutionLine.of(group, event) if wants(event) else None
 
             found += self._list(group, window, pattern, look)
         return found
@@ -176,5 +176,5 @@ class Desk:
 
 def request_id_of(line: AccessLine | ExecutionLine) -> str | None:
     """The request id that a line carries; None where it carries none, or one that many requests share."""
-    request_id = line.glance.request_id if isinstance(line, AccessLine) else split(line.event.message)[0]
+    request_id = line.glance.request_id if isinstance(line, AccessLine) else line.request_id
     return None if request_id in PLACEHOLDER_IDS else request_id

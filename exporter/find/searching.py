@@ -140,7 +140,7 @@ class Search:
             *accesses,
             *(line for text, line in named.items() if text not in known),
         ]
-        leads.sort(key=lambda line: line.event.at_ms, reverse=True)
+        leads.sort(key=lambda line: line.at_ms, reverse=True)
         found: list[Found] = []
         for begin in range(0, len(leads), _CHUNK):
             found += self._judged(desk, judge, leads[begin : begin + _CHUNK], executions, whole=whole)
@@ -225,7 +225,7 @@ class _Judge:
 
     def is_sure_of(self, access: AccessLine, executions: Sequence[ExecutionLine]) -> bool:
         """Whether further execution lines could tell no more of a request."""
-        units = units_of({access.event.event_id: access}, {line.event.event_id: line for line in executions})
+        units = units_of({access.event.event_id: access}, {line.event_id: line for line in executions})
         failure = self.judge(next(unit for unit in units if unit.access is not None))[1]
         return failure is not None and not failure.refinable
 
@@ -238,16 +238,14 @@ def _joined(accesses: Iterable[AccessLine], executions: Iterable[ExecutionLine])
     access_of: defaultdict[str, dict[str, AccessLine]] = defaultdict(dict)
     execution_of: defaultdict[str, dict[str, ExecutionLine]] = defaultdict(dict)
     for line in accesses:
-        name = request_id_of(line) or by_extended.get(line.glance.extended_request_id or "") or line.event.event_id
-        access_of[name][line.event.event_id] = line
+        name = request_id_of(line) or by_extended.get(line.glance.extended_request_id or "") or line.event_id
+        access_of[name][line.event_id] = line
     for step in executions:
-        name = request_id_of(step) or step.event.event_id
-        execution_of[name][step.event.event_id] = step
+        name = request_id_of(step) or step.event_id
+        execution_of[name][step.event_id] = step
     return [units_of(access_of[name], execution_of[name]) for name in dict.fromkeys([*access_of, *execution_of])]
 
 
 def _key(unit: Unit) -> str:
     """What tells a request from others: windows may find it twice."""
-    return (
-        unit.access.event.event_id if unit.access is not None else min(line.event.event_id for line in unit.execution)
-    )
+    return unit.access.event.event_id if unit.access is not None else min(line.event_id for line in unit.execution)

@@ -196,7 +196,9 @@ def cases(share: float = 1) -> Iterator[tuple[str, list[prepared.Line], str | No
         None,
     )
     yield "execution ERROR, all failing", prepared.execution_lines(int(4_000 * share), failing=1.0, level="ERROR"), None
-    yield "access JSON, 1.0% failing", prepared.access_lines(int(40_000 * share), failing=0.01, form="json"), "auto"
+    for failing in (0, 0.01):
+        lines = prepared.access_lines(int(40_000 * share), failing=failing, form="json")
+        yield f"access JSON, {failing:.1%} failing", lines, "auto"
     yield "access CLF, 1.0% failing", prepared.access_lines(int(40_000 * share), failing=0.01, form="clf"), "auto"
 
 
@@ -220,7 +222,7 @@ def figures(*, wanted: str = "", share: float = 1) -> Iterator[Figure]:
         yield Figure(PART, name, "decode alone, an event", decode, "us")
         yield Figure(PART, name, "decode all fields and keep them, an event", plain, "us", plain / decode, "decode")
         yield Figure(PART, name, "decode, join and judge, an event", judged, "us", judged / decode, "decode")
-        yield Figure(PART, name, "the same", judged, "us", judged / plain, "all fields, kept")
+        yield Figure(PART, name, "decode, join and judge, again", judged, "us", judged / plain, "all fields, kept")
         yield Figure(PART, name, "whole poll, an event", whole, "us", whole / decode, "decode")
 
 

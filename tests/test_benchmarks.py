@@ -228,10 +228,10 @@ def test_collector_and_exporter_count_what_was_served(monkeypatch, tmp_path):
 
 def test_pages_measures_every_case():
     figures = list(pages.figures(share=0.02))
-    assert len({figure.case for figure in figures}) == 8
+    assert len({figure.case for figure in figures}) == 9
     assert all(figure.value > 0 for figure in figures)
     polls = [figure for figure in figures if figure.name == "whole poll, an event"]
-    assert len(polls) == 8
+    assert len(polls) == 9
     assert all(figure.ratio > 1 for figure in polls), "a poll decodes, too"
 
 

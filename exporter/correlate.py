@@ -259,13 +259,15 @@ class Correlator:
         settled: list[Settled] = []
         units = [unit for request in self._requests() for unit in self._units(request)]
         units = self._claimed(units, horizon)
+        # What the last look has opened, no other has looked at: lines of it may have become visible behind that look.
+        unseen = {unit.key for request in self._newly_open for unit in self._units(request) if self._may_be_torn(unit)}
         for unit in units:
             if unit.failure is None or not self._identity.is_countable(unit):
                 continue
             # Under an id that others used, lines without an extended id may be theirs, until all have been read.
             own = unit.linked or self._unlinked >= _NO_LINKS or not self._shares_id(unit)
             reason = settle_reason(unit, horizon, own=own)
-            if reason is None:
+            if reason is None or (reason is SettleReason.COVERED and unit.key in unseen):
                 waiting.append(unit)
             else:
                 settled.append(self._final(unit, unit.failure, reason))
@@ -305,13 +307,17 @@ class Correlator:
         found, self._newly_open = self._newly_open, []
         return any(
             unit.access is None
-            and (self._has_access or not unit.terminal)
+            and (self._has_access or not unit.terminal or self._may_be_torn(unit))
             and (unit.last_ms < horizon.state.frontier_ms or settle_reason(unit, horizon) is not None)
             and (self._identity.is_countable(unit) or self._may_yet_join(unit))
             for request in found
             if any(self._open.get(text) is request for text in request.ids)
             for unit in self._units(request)
         )
+
+    def _may_be_torn(self, unit: Unit) -> bool:
+        """Whether its first lines may have become visible behind the place that the listing had come to."""
+        return not unit.linked and self._unlinked < _NO_LINKS
 
     def _may_yet_join(self, unit: Unit) -> bool:
         """Whether the line that names the extended id, which alone joins it to its access line, was passed over."""

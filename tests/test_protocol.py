@@ -28,6 +28,7 @@ from hypothesis.stateful import (
 
 from exporter import pacing
 from exporter.metrics import BUCKETS_MS
+from exporter.model import Window
 from exporter.sources import SourceError
 from tests.otlp_receiver import decode_spans
 from tests.worlds import (
@@ -46,6 +47,7 @@ from tests.worlds import (
     live,
     make_world,
     scratch,
+    slowly,
     unavailable,
 )
 
@@ -84,13 +86,15 @@ class Attack:
     repeat: float = 0.0
     mixed: bool = False
     """Windows are listed in parts whose pages come mixed."""
+    slow: bool = False
+    """Pages take time: lines become visible in the midst of a listing, in front of the place it has come to or behind."""
     skew_ms: int = 0
     fault: Fault | None = None
     asleep_ms: int = 0
     """How long nobody reads, after the first poll."""
     adversity_ms: int = 1_100_000
     calm_ms: int = 700_000
-    """What follows without faults, so that everything can be read."""
+    """What follows without faults and with quick pages, so that everything can be read."""
 
 
 @contextmanager
@@ -113,6 +117,8 @@ def _live_through(attack: Attack, seed: int, directory: str, life_options: Mappi
     watched = {key: attack.world[key] for key in ("access", "execution") if key in attack.world}
     if attack.mixed:
         source.mixer = random.Random(seed)
+    if attack.slow:
+        source.page_takes_ms = slowly(rng)
     life = Life(source, directory, **watched, **attack.life, **life_options)
     if attack.asleep_ms:
         life.poll()
@@ -123,6 +129,7 @@ def _live_through(attack: Attack, seed: int, directory: str, life_options: Mappi
         source.fault = lambda group, page: fault(rng, group, page)
     live(life, rng, until_ms=source.now + attack.adversity_ms, crash=attack.crash, gaps=attack.gaps)
     source.fault = lambda _group, _page: None
+    source.page_takes_ms = None
     live(life, rng, until_ms=source.now + attack.calm_ms)
     return world, life
 
@@ -212,6 +219,10 @@ def execution_denied(_rng: random.Random, group: Any, page: int) -> SourceError 
 
 
 LONG = {"max_request_ms": 900_000, "allowed_lateness_ms": 1_260_000}
+BUSY = {"count": 100, "span_ms": 120_000}
+"""So many lines that a listing takes its time while others become visible."""
+LATEST = {"outcomes": ["timeout"], "late": 1.0, "soonest_ms": 298_000, "count": 200}
+"""Requests as long as they can be, whose lines come in the last two seconds that are allowed."""
 
 ATTACKS = [
     Attack(name="plain", crash=0.0),
@@ -240,12 +251,20 @@ ATTACKS = [
     Attack(name="three passes of reused ids", page_size=5, world={"reuse": 0.5}),
     Attack(name="three passes, execution only", page_size=5, world={"access": False}),
     Attack(name="parts side by side", mixed=True, page_size=20, world={"two_batches": 0.3}),
-    Attack(name="parts side by side at ERROR level", mixed=True, page_size=5, world={"level": "ERROR"}),
-    Attack(name="parts side by side, extended ids only", mixed=True, page_size=5, world={"ids": "extended"}),
-    Attack(name="parts side by side, execution only", mixed=True, page_size=5, world={"access": False}),
-    Attack(name="parts side by side, reused ids", mixed=True, page_size=5, world={"reuse": 0.5}),
-    Attack(name="parts side by side after an outage", mixed=True, page_size=5, asleep_ms=6 * HOUR_MS),
-    Attack(name="parts side by side, repeated pages", mixed=True, repeat=0.3, page_size=10),
+    Attack(name="parts side by side at ERROR level", mixed=True, slow=True, page_size=5, world={"level": "ERROR"}),
+    Attack(name="parts side by side, extended ids only", mixed=True, slow=True, page_size=5, world={"ids": "extended"}),
+    Attack(name="parts side by side, execution only", mixed=True, slow=True, page_size=5, world={"access": False}),
+    Attack(name="parts side by side, reused ids", mixed=True, slow=True, page_size=5, world={"reuse": 0.5}),
+    Attack(name="parts side by side after an outage", mixed=True, slow=True, page_size=5, asleep_ms=6 * HOUR_MS),
+    Attack(name="parts side by side, repeated pages", mixed=True, slow=True, repeat=0.3, page_size=10),
+    Attack(name="parts side by side, as late as allowed", mixed=True, slow=True, page_size=10, world=LATEST),
+    Attack(name="parts side by side of a busy group", mixed=True, slow=True, page_size=20, world=BUSY),
+    Attack(name="slow pages", slow=True, page_size=20, world=BUSY | {"two_batches": 0.3}),
+    Attack(name="slow pages at ERROR level", slow=True, page_size=5, world=BUSY | {"level": "ERROR"}),
+    Attack(name="slow pages, extended ids only", slow=True, page_size=20, world=BUSY | {"ids": "extended"}),
+    Attack(name="slow pages, execution only", slow=True, page_size=20, world=BUSY | {"access": False}),
+    Attack(name="slow pages, reused ids", slow=True, page_size=20, world=BUSY | {"reuse": 0.3, "outcomes": NOT_MASKED}),
+    Attack(name="slow pages, as late as allowed", slow=True, page_size=10, world=LATEST),
     Attack(name="throttled", fault=sometimes(0.3, unavailable), crash=0.0),
     Attack(name="throttled and crashing", fault=sometimes(0.1, unavailable)),
     Attack(name="tokens refused", fault=sometimes(0.2, broken), page_size=10),
@@ -285,6 +304,21 @@ def test_the_end_of_another_request_under_the_same_id_proves_nothing(seed):
         assert_truth(world, life, attack)
 
 
+def test_what_becomes_visible_behind_the_place_of_a_slow_listing_is_in_the_next_one_only():
+    """A token is a place in the order of events; what stands there is decided page by page."""
+    world, window = World(), Window(START_MS, START_MS + 10)
+    for number, visible_ms in enumerate([0, 0, 3_000, 0, 2_000]):
+        world.put(ACCESS, [(START_MS + number, str(number))], visible_ms=START_MS + visible_ms)
+    source = MemorySource(world=world, now=START_MS, page_size=1, page_takes_ms=lambda: 1_000)
+    listing = list(source.pages(ACCESS, window))
+    assert [event.message for page in listing for event in page.events] == ["0", "1", "2", "3", "4"]
+    assert [page.server_at_ms - START_MS for page in listing] == [1_000, 2_000, 3_000, 4_000, 5_000]
+    assert source.now_ms() == START_MS + 5_000
+    world.put(ACCESS, [(START_MS + 2, "behind"), (START_MS + 6, "ahead")], visible_ms=START_MS + 10_000)
+    shown = [[event.message for page in source.pages(ACCESS, window) for event in page.events] for _ in range(2)]
+    assert shown == [["0", "1", "2", "3", "4", "ahead"], ["0", "1", "2", "behind", "3", "4", "ahead"]]
+
+
 @pytest.mark.parametrize("mixed", [False, True])
 @pytest.mark.parametrize("seed", range(3))
 def test_a_storm_in_a_backlog_is_read_in_shorter_slices(monkeypatch, seed, mixed):
@@ -293,7 +327,7 @@ def test_a_storm_in_a_backlog_is_read_in_shorter_slices(monkeypatch, seed, mixed
     shortened, shorten = [], pacing.Pace.shorten
     monkeypatch.setattr(pacing.Pace, "shorten", lambda pace: shortened.append(pace.slice_ms) or shorten(pace))
     world = {"count": 200, "span_ms": 5 * HOUR_MS, "outcomes": FAILING, "late": 0.1}
-    attack = Attack(name="", asleep_ms=6 * HOUR_MS, crash=0.0, page_size=20, mixed=mixed, world=world)
+    attack = Attack(name="", asleep_ms=6 * HOUR_MS, crash=0.0, page_size=20, mixed=mixed, slow=mixed, world=world)
     with lived(attack, seed) as (found, life):
         assert shortened
         assert min(shortened) > 10_000
@@ -384,6 +418,7 @@ def attacks(draw: st.DrawFn) -> Attack:
         page_size=draw(st.sampled_from([3, 20, 10_000])),
         repeat=draw(st.sampled_from([0.0, 0.2])),
         mixed=draw(st.booleans()),
+        slow=draw(st.booleans()),
         skew_ms=draw(st.sampled_from([-240_000, 0, 0, 240_000])),
         asleep_ms=draw(st.sampled_from([0, 0, 2 * HOUR_MS])),
         fault=draw(st.sampled_from([None, sometimes(0.1, unavailable), sometimes(0.1, broken)])),
@@ -434,9 +469,14 @@ class History(RuleBasedStateMachine):
         self.attack = Attack(name="history")
         self.life: Life | None = None
 
-    @initialize(page_size=st.sampled_from([2, 10_000]), level=st.sampled_from(["INFO", "ERROR"]))
-    def begin(self, page_size, level):
+    @initialize(
+        page_size=st.sampled_from([2, 10_000]),
+        level=st.sampled_from(["INFO", "ERROR"]),
+        slow=st.none() | st.integers(0, 9),
+    )
+    def begin(self, page_size, level, slow):
         self.source.page_size = page_size
+        self.source.page_takes_ms = None if slow is None else slowly(random.Random(slow))
         self.level = level
         self.life = Life(self.source, self._directory.name)
         # What is older than the first look back does not count: the watch is born before its first request.
@@ -502,6 +542,7 @@ class History(RuleBasedStateMachine):
 
     def teardown(self):
         if self.life is not None:
+            self.source.page_takes_ms = None
             for _ in range(45):
                 self.source.now += 20_000
                 self.life.poll()

@@ -437,6 +437,36 @@ class TwoStreams(MemorySource):
             )
 
 
+def torn(lives, world: World) -> Life:
+    """A watch without access log, whose listing has passed the first lines of a timeout when they become visible."""
+    happen(world, "timeout", access_ms=None)
+    # Its lines fill the first page, and their time lies between the first and the last lines of the other.
+    happen(world, "ok", 5_000, access_ms=None)
+    source = MemorySource(world=world, now=START_MS - 100_000, page_size=8)
+    life = lives(source=source, access=False)
+    life.poll()
+    # The timeout's lines become visible at once, 31 s after its arrival, between one page and the next.
+    source.now, source.page_takes_ms = START_MS + 30_900, lambda: 90
+    life.poll()
+    source.page_takes_ms = None
+    return life
+
+
+def test_a_listing_that_passes_the_first_lines_of_a_request_does_not_lose_its_labels(lives):
+    world = World()
+    life = torn(lives, world)
+    pass_time(life, 900_000)
+    assert counted(life, "aws_apigateway_failed_requests_total") == world.failures()
+
+
+def test_a_listing_that_passes_the_first_lines_of_a_request_does_not_lose_the_next_one_under_its_id(lives):
+    world = World()
+    life = torn(lives, world)
+    happen(world, "timeout", 60_000, access_ms=None, request_id=world.requests[0].request_id)
+    pass_time(life, 900_000)
+    assert sum(counted(life, "aws_apigateway_failed_requests_total").values()) == 2
+
+
 def test_07_two_streams_not_interleaved(lives):
     world = small_world()
     life = lives(source=TwoStreams(world=world, now=START_MS), spans=True)

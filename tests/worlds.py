@@ -1,8 +1,8 @@
 """Worlds of requests with a known truth, a source that shows them as CloudWatch would, and lives of a watch in them.
 
 A world is made of requests whose true cause, labels and count are known by construction. Its lines become visible
-late, in one or two batches, and never change. A `Life` polls a watch through a world and may be crashed anywhere;
-what counts is what its ledger holds in the end.
+late, in one or two batches, in the midst of a listing if need be, and never change. A `Life` polls a watch through a
+world and may be crashed anywhere; what counts is what its ledger holds in the end.
 """
 
 import contextlib
@@ -229,9 +229,13 @@ def make_world(
     timeout_ms: int = 29_000,
     lateness_ms: int = 300_000,
     late: float = 0.3,
+    soonest_ms: int = 300,
     outcomes: list[str] | None = None,
 ) -> World:
-    """Requests over `span_ms`, their lines at most `lateness_ms` late. `ids`: both, request or extended."""
+    """Requests over `span_ms`, their lines at most `lateness_ms` late, a share `late` of them at least `soonest_ms`.
+
+    `ids`: both, request or extended.
+    """
     world = World()
     used: list[str] = []
     for number in range(count):
@@ -267,7 +271,7 @@ def make_world(
         end_ms = request.arrival_ms + request.duration_ms
 
         def visible(most_ms: int = lateness_ms, end_ms: int = end_ms) -> int:
-            delay = rng.randrange(300, 4_000) if rng.random() >= late else rng.randrange(300, most_ms)
+            delay = rng.randrange(300, 4_000) if rng.random() >= late else rng.randrange(soonest_ms, most_ms)
             return end_ms + delay
 
         if access:
@@ -285,6 +289,11 @@ def make_world(
     return world
 
 
+def slowly(rng: random.Random) -> Callable[[], int]:
+    """How long pages take where AWS is busy: tens to hundreds of milliseconds, now and then seconds."""
+    return lambda: rng.randrange(1_000, 8_000) if rng.random() < 0.05 else rng.randrange(20, 400)
+
+
 @dataclass(kw_only=True)
 class MemorySource:
     """A `Source` over a world: pages by its clock, faults on demand."""
@@ -300,6 +309,9 @@ class MemorySource:
     """Asked before each page: what goes wrong there."""
     mixer: random.Random | None = None
     """Lists every window in parts, whatever it was allowed, and mixes their pages; None: never."""
+    page_takes_ms: Callable[[], int] | None = None
+    """How long the next page takes: lines that become visible meanwhile are in it, unless its listing has passed them.
+    None: no time, so that all pages of a listing show the same lines."""
     repeat: Callable[[], bool] = lambda: False
     """Whether a page is given twice."""
     filters: bool = False
@@ -340,21 +352,28 @@ class MemorySource:
         selects = compile_pattern(None if self.selects_all else pattern)
         if pattern is not None and pattern[0] == self.selects_none_by:
             selects = lambda _: False  # noqa: E731
-        events = sorted(
-            (
-                event
-                for where, event, visible_ms, _ in self.world.lines
-                if where == group and visible_ms <= self.now and window.start_ms <= event.at_ms < window.end_ms
-                if selects(event.message)
-            ),
-            key=lambda event: event.event_id,
-        )
         size = self.page_bytes if pattern is None else 1_000
-        for begin in range(0, max(len(events), 1), self.page_size):
+        ahead: list[LogEvent] | None = None
+        last = ""
+        while ahead is None or ahead:
+            if self.page_takes_ms is not None:
+                self.now += self.page_takes_ms()
+            if ahead is None or self.page_takes_ms is not None:
+                # A token is a place in the order of events: what becomes visible behind it is not given any more.
+                ahead = sorted(
+                    (
+                        event
+                        for where, event, visible_ms, _ in self.world.lines
+                        if where == group and visible_ms <= self.now and window.start_ms <= event.at_ms < window.end_ms
+                        if event.event_id > last and selects(event.message)
+                    ),
+                    key=lambda event: event.event_id,
+                )
             fault = self.fault(group, self.pages_given)
             if fault is not None:
                 raise fault
-            shown = events[begin : begin + self.page_size]
+            shown, ahead = ahead[: self.page_size], ahead[self.page_size :]
+            last = shown[-1].event_id if shown else last
             page = Page(events=shown, response_bytes=size, part=part, server_at_ms=self.now)
             self._answered = True
             self.pages_given += 1

@@ -92,6 +92,8 @@ class Correlator:
         self._unproven: dict[str, int] = {}
         """Ids of failures settled without an execution line, with the time of their last line."""
         self._late_evidence = 0
+        self._learnt: dict[tuple[LogGroup, int], set[int]] = {}
+        """Marks of request ids of failures that were settled under their extended id alone, to be filed."""
         self._unlinked = 0
         """So many failures in a row came without the line that names the extended id."""
 
@@ -203,6 +205,10 @@ class Correlator:
             self._unlinked = 0 if extended is not None else self._unlinked + 1
             if self._identity.knows(request_id, extended):
                 self._note_evidence(request_id, segment)
+                if extended is not None and not self._identity.is_settled(Mark.ID, request_id):
+                    # Its access line told the extended id only; a restart may begin behind the line that tells both.
+                    learnt = self._learnt.setdefault((segment[0].group, filed_under(segment[-1].at_ms)), set())
+                    learnt |= {mark(Mark.ID, request_id), mark(Mark.LINKED, request_id)}
                 continue
             request = self._request([request_id] if extended is None else [request_id, extended])
             for line in segment:
@@ -271,6 +277,13 @@ class Correlator:
                 waiting.append(unit)
             else:
                 settled.append(self._final(unit, unit.failure, reason))
+        # Lines without an extended id may be of a request that is counted by its access line in this very round: from
+        # the next one on it is known.
+        counted = {text for item in settled if item.unit.access is not None for text in item.unit.ids}
+        early = [item.unit for item in settled if self._may_be_of(item.unit, counted)]
+        if early:
+            settled = [item for item in settled if not self._may_be_of(item.unit, counted)]
+            waiting += early
         surplus = len(waiting) - self._max_open
         if surplus > 0:
             waiting.sort(key=lambda unit: unit.first_ms)
@@ -280,7 +293,7 @@ class Correlator:
                 if unit.failure is not None
             ]
             del waiting[:surplus]
-        marks: dict[tuple[LogGroup, int], set[int]] = {}
+        marks = {key: set(found) for key, found in self._learnt.items()}
         for item in settled:
             unit = item.unit
             group = unit.access.group if unit.access is not None else unit.execution[0].group
@@ -334,6 +347,7 @@ class Correlator:
             if item.unit.access is not None and not item.unit.execution:
                 self._unproven.update(dict.fromkeys(item.unit.ids, item.unit.last_ms))
         self._late_evidence = 0
+        self._learnt = {}
         self._forget_old(horizon)
 
     def _forget_old(self, horizon: Horizon) -> None:
@@ -361,6 +375,10 @@ class Correlator:
 
     def _final(self, unit: Unit, failure: Failure, reason: SettleReason) -> Settled:
         return Settled(unit=unit, failure=failure, reason=reason, reused_id=self._shares_id(unit))
+
+    @staticmethod
+    def _may_be_of(unit: Unit, ids: set[str]) -> bool:
+        return unit.access is None and not unit.linked and not ids.isdisjoint(unit.ids)
 
     def _shares_id(self, unit: Unit) -> bool:
         return any(

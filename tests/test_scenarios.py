@@ -467,6 +467,32 @@ def test_a_listing_that_passes_the_first_lines_of_a_request_does_not_lose_the_ne
     assert sum(counted(life, "aws_apigateway_failed_requests_total").values()) == 2
 
 
+def test_a_request_known_by_its_extended_id_alone_is_not_counted_again_after_a_restart(lives):
+    """A restart reads again from behind the line that names the extended id, and no access line tells what ids there are."""
+    world = World()
+    request = happen(world, "timeout", 28_000, access_ms=None, execution_ms=200_000)
+    request.has_access, request.logged_request_id = True, None
+    world.put(ACCESS, [(request.arrival_ms, request.access_line())], visible_ms=request.arrival_ms + 31_000)
+    life = lives(world, now_ms=START_MS - 100_000)
+    life.poll()
+    pass_time(life, 400_000)  # the watermark stands in the midst of the request
+    life.die()
+    pass_time(life, 1_300_000)
+    assert_exact(world, life)
+
+
+def test_two_requests_of_one_id_at_one_time_are_two_failures(lives):
+    """At ERROR level nothing tells whose lines are whose, so each is near enough to the other's access line, too."""
+    world = World()
+    for at_ms in (40_000, 46_000):
+        request = happen(world, "timeout", at_ms, execution_ms=None, request_id="594dd09c-1f6a-4c80-8d1a-000000000000")
+        world.put(EXECUTION, request.execution_lines("ERROR"), visible_ms=START_MS + at_ms + 31_000)
+    life = lives(world, now_ms=START_MS - 100_000)
+    life.poll()
+    pass_time(life, 1_100_000)
+    assert sum(counted(life, "aws_apigateway_failed_requests_total").values()) == 2
+
+
 def test_07_two_streams_not_interleaved(lives):
     world = small_world()
     life = lives(source=TwoStreams(world=world, now=START_MS), spans=True)

@@ -228,7 +228,9 @@ class _Parser:
         while read < len(messages):
             if json is not None and messages[read][:1] == "{":
                 before = len(looks.rows)
-                try:  # lines with the keys of the one before, as nearly all JSON lines have
+                # Lines with the keys of the one before, as nearly all JSON lines have. What was read before one that is
+                # refused stays in the list.
+                try:
                     looks.rows.extend(map(json.chosen, map(json.decode, rest)))
                 except REFUSED:
                     read += len(looks.rows) - before

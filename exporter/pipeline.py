@@ -119,6 +119,8 @@ class Watch:
         self._failures_only = False
         self._timelines: Timelines | None = None
         self._pace = Pace(self._timing, groups=len(spec.groups), poll_interval_ms=spec.poll_interval_ms)
+        self._planned = 0.0
+        """When the poll asked what time it is, in ticks."""
         self._pages = 0
         self._seeded: set[Api] = set()
         self._audit = Audit()
@@ -180,7 +182,8 @@ class Watch:
         return "clock"
 
     def _check_clock(self, memory: Memory, ahead_ms: int) -> None:
-        if ahead_ms > _CLOCK_TOLERANCE_MS or (memory.unborn and -ahead_ms > MINUTE_MS):
+        waited_ms = (self._ticks() - self._planned) * 1000
+        if ahead_ms > _CLOCK_TOLERANCE_MS or (memory.unborn and -ahead_ms > MINUTE_MS + waited_ms):
             if memory.unborn:
                 self._memory = None  # where to begin was reckoned by the wrong clock, too
             raise _WrongClock
@@ -200,6 +203,7 @@ class Watch:
 
     def _read_plan(self, began: float) -> str:
         now_ms = self._source.now_ms()
+        self._planned = self._ticks()
         self._choose_lines(now_ms)
         memory = self._memory
         restarted = memory is None

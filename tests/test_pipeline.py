@@ -213,6 +213,18 @@ def test_the_first_start_looks_back_no_further_than_it_is_told(tmp_path):
     life.ledger.close()
 
 
+def test_a_first_answer_that_takes_its_time_is_no_wrong_clock(tmp_path):
+    """Many watches wait for the same calls; what the first look back promised is read all the same."""
+    arrival_ms = START_MS - 590_000
+    source = MemorySource(world=one_timeout(arrival_ms), now=START_MS, page_takes_ms=lambda: 90_000)
+    life = Life(source, tmp_path, initial_lookback_ms=600_000)
+    assert life.poll().outcome == "ok"
+    source.page_takes_ms = None
+    live(life, random.Random(1), until_ms=source.now + 900_000)
+    assert life.failures() == Counter({TIMEOUT: 1})
+    life.ledger.close()
+
+
 def test_access_groups_are_read_before_execution_groups(quiet):
     quiet.poll()
     assert [group for group, _ in quiet.source.windows[:2]] == [ACCESS, EXECUTION]

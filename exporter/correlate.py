@@ -6,12 +6,12 @@ print, and every line that shares an id with one of those. A watch's correlator 
 holds memory only, so that a crash loses nothing that a restart would not read again. It does no I/O and knows no clock.
 """
 
-from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from exporter import execution_log
 from exporter.identity import Identity, marks_of
+from exporter.inflight import InFlight
 from exporter.model import AccessGlance, Failure, LogEvent, LogGroup, RequestTimeline
 from exporter.settle import (
     TRAILERS,
@@ -32,14 +32,8 @@ from exporter.settle import (
 from exporter.tombstones import Mark, Tombstones, filed_under, joinable_ids, mark
 from exporter.windows import MINUTE_MS
 
-# Where things stand in `(<uuid>) text`, the form of nearly every execution line; heads begin with the closing bracket.
-_ID, _HEAD, _STATUS = slice(1, 37), slice(37, 39 + execution_log.HEAD), slice(69, None)
-_ROUTINE_HEADS = frozenset(f") {head}" for head in execution_log.ROUTINE_HEADS)
-_TRAILER_HEADS = frozenset(f") {text[: execution_log.HEAD]}" for text in TRAILERS)
-_TERMINAL_HEAD = f") {'Method completed with status: '[: execution_log.HEAD]}"
 _NO_LINKS = 100
 """So many failures in a row without the line that names their extended id: it is not logged (level ERROR)."""
-_GOOD_STATUSES = {str(status): status for status in range(100, 400)}
 
 
 @dataclass(kw_only=True, slots=True, eq=False)
@@ -86,8 +80,7 @@ class Correlator:
         self._open: dict[str, _Open] = {}
         """By id; an access line that nothing joins stands under its event id."""
         self._newly_open: list[_Open] = []
-        self._pending: defaultdict[LogGroup, dict[str, list[LogEvent]]] = defaultdict(dict)
-        """Routine execution lines of requests whose end has not been seen, by request id."""
+        self._in_flight = InFlight(max_request_ms=max_request_ms)
         self._absorbed: dict[str, AccessLine] = {}
         self._unproven: dict[str, int] = {}
         """Ids of failures settled without an execution line, with the time of their last line."""
@@ -133,32 +126,8 @@ class Correlator:
 
         `ended` gets the event time and status of every terminal line.
         """
-        strays: list[LogEvent] = []
-        pending, open_requests = self._pending[group], self._open
-        lines_of, good_status = pending.get, _GOOD_STATUSES.get
-        for event in events:
-            # Nearly every line is a routine line of a request that will end well: it costs two slices and two look-ups.
-            message = event.message
-            head = message[_HEAD]
-            if head in _ROUTINE_HEADS:
-                request_id = message[_ID]
-                lines = lines_of(request_id)
-                if lines is not None:
-                    if head != _TERMINAL_HEAD:
-                        lines.append(event)
-                        continue
-                    if (status := good_status(message[_STATUS])) is not None:
-                        if ended is not None:
-                            ended.append((event.at_ms, status))
-                        del pending[request_id]
-                        continue
-                elif request_id not in open_requests and head != _TERMINAL_HEAD:
-                    if head not in _TRAILER_HEADS:  # those are of a request that ended well and was dropped
-                        pending[request_id] = [event]
-                    continue
-            if not self._take_unusual(group, event, ended):
-                strays.append(event)
-        return strays
+        unusual = self._in_flight.unusual(group, events, self._open, ended)
+        return [event for event in unusual if not self._take_unusual(group, event, ended)]
 
     def take_asked(self, group: LogGroup, events: Iterable[LogEvent]) -> None:
         """Take execution lines that were asked for by id: those of open requests; others only quote an id."""
@@ -182,17 +151,13 @@ class Correlator:
         if request is not None:
             self._add(request, ExecutionLine.of(group, event))
             return True
-        pending = self._pending[group]
-        lines = pending.get(request_id)
-        if lines is None:
-            if text.startswith(TRAILERS):
-                return True  # of a request that ended well and was dropped
-            lines = pending[request_id] = []
-        lines.append(event)
+        if text.startswith(TRAILERS) and not self._in_flight.has(group, request_id):
+            return True  # of a request that ended well and was dropped
+        self._in_flight.add(group, request_id, event)
         if status is not None and status < 400:
-            del pending[request_id]
+            self._in_flight.end(group, request_id, event)
         elif status is not None or not execution_log.is_routine(text):
-            del pending[request_id]
+            lines = self._in_flight.pop(group, request_id)
             self._suspect(request_id, [ExecutionLine.of(group, one) for one in lines])
         return True
 
@@ -200,18 +165,22 @@ class Correlator:
         ids = {request_id, *(found for line in lines if (found := extended_id_of(line.text)) is not None)}
         # Only where a request of that id was settled before, it matters now which lines are of which request.
         is_used = any(self._identity.is_settled(Mark.ID, text) for text in ids)
+        fresh: list[Sequence[ExecutionLine]] = []
         for segment in segments_of(lines, self._max_request_ms) if is_used else [lines]:
             extended = next((found for line in segment if (found := extended_id_of(line.text)) is not None), None)
             self._unlinked = 0 if extended is not None else self._unlinked + 1
-            if self._identity.knows(request_id, extended):
-                self._note_evidence(request_id, segment)
-                if extended is not None and not self._identity.is_settled(Mark.ID, request_id):
-                    # Its access line told the extended id only; a restart may begin behind the line that tells both.
-                    learnt = self._learnt.setdefault((segment[0].group, filed_under(segment[-1].at_ms)), set())
-                    learnt |= {mark(Mark.ID, request_id), mark(Mark.LINKED, request_id)}
+            if not self._identity.knows(request_id, extended):
+                fresh.append(segment)
                 continue
-            request = self._request([request_id] if extended is None else [request_id, extended])
-            for line in segment:
+            self._note_evidence(request_id, segment)
+            if extended is not None and not self._identity.is_settled(Mark.ID, request_id):
+                # Its access line told the extended id only; a restart may begin behind the line that tells both.
+                learnt = self._learnt.setdefault((segment[0].group, filed_under(segment[-1].at_ms)), set())
+                learnt |= {mark(Mark.ID, request_id), mark(Mark.LINKED, request_id)}
+        if fresh:
+            # With the lines of those that are settled: what follows of them joins their beginning, no other one.
+            request = self._request([request_id])
+            for line in lines:
                 self._add(request, line)
 
     def _add(self, request: _Open, line: ExecutionLine) -> None:
@@ -242,9 +211,8 @@ class Correlator:
         for text in added:
             self._open[text] = request
         for text in ids:
-            for group, pending in self._pending.items():
-                for event in pending.pop(text, ()):
-                    self._add(request, ExecutionLine.of(group, event))
+            for group, event in self._in_flight.pop_everywhere(text):
+                self._add(request, ExecutionLine.of(group, event))
         return request
 
     def _note_evidence(self, request_id: str, segment: Sequence[ExecutionLine]) -> None:
@@ -270,8 +238,9 @@ class Correlator:
         for unit in units:
             if unit.failure is None or not self._identity.is_countable(unit):
                 continue
-            # Under an id that others used, lines without an extended id may be theirs, until all have been read.
-            own = unit.linked or self._unlinked >= _NO_LINKS or not self._shares_id(unit)
+            # Under an id that others used, lines may be theirs, until all have been read: those without an extended id,
+            # and those that came apart from the line that names it.
+            own = (unit.linked and unit.came_at_once) or self._unlinked >= _NO_LINKS or not self._shares_id(unit)
             reason = settle_reason(unit, horizon, own=own)
             if reason is None or (reason is SettleReason.COVERED and unit.key in unseen):
                 waiting.append(unit)
@@ -362,9 +331,7 @@ class Correlator:
                 unit.terminal or unit.last_ms < old_ms for unit in units
             ):
                 self._forget(request)
-        for pending in self._pending.values():
-            for request_id in [one for one, lines in pending.items() if lines[-1].at_ms < old_ms]:
-                del pending[request_id]
+        self._in_flight.forget_before(old_ms)
         done_ms = horizon.state.frontier_ms - horizon.timing.max_request_ms - MINUTE_MS
         self._unproven = {text: last_ms for text, last_ms in self._unproven.items() if last_ms >= done_ms}
 

@@ -25,7 +25,7 @@ _LINK_DELAY_MS = 10_000
 """How long after its arrival a request's first execution line may be written (a web ACL, a slow authorizer)."""
 _NEAR = 64
 """How many neighbours in time are looked at where ids do not decide: a caller's choice of ids must not cost more."""
-_LINK = "Extended Request Id: "
+LINK = "Extended Request Id: "
 TRAILERS = ("AWS Integration Endpoint RequestId : ", "X-ray Tracing ID : ")
 """Printed after the terminal line (messages.md 1)."""
 
@@ -114,7 +114,12 @@ class Unit:
     @property
     def linked(self) -> bool:
         """The execution line that names the extended request id is here."""
-        return any(line.text.startswith(_LINK) for line in self.execution)
+        return any(line.text.startswith(LINK) for line in self.execution)
+
+    @property
+    def came_at_once(self) -> bool:
+        """Whether its execution lines came in one batch, as far as their times tell."""
+        return len({line.ingested_at_ms for line in self.execution}) < 2
 
     @property
     def placeholder(self) -> bool:
@@ -201,7 +206,7 @@ def settle_reason(unit: Unit, horizon: Horizon, *, own: bool = True) -> SettleRe
         # Method and resource stand in the first lines: a listing that began early enough has them.
         # Without a terminal line the status is not known, and nothing but time tells that it does not come.
         covered = horizon.covers(unit, unit.last_ms - timing.max_request_ms, unit.last_ms)
-        return SettleReason.COVERED if unit.terminal and covered and not failure.refinable else None
+        return SettleReason.COVERED if unit.terminal and covered and own and not failure.refinable else None
     if unit.access is None or unit.placeholder:
         return None
     if horizon.execution_left_out and not unit.execution:
@@ -254,7 +259,7 @@ def _fits_in_time(line: AccessLine, segment: Sequence[ExecutionLine], longest_ms
     last ones.
     """
     after_ms = segment[0].at_ms - line.at_ms
-    most_ms = _LINK_DELAY_MS if segment[0].text.startswith(_LINK) else longest_ms
+    most_ms = _LINK_DELAY_MS if segment[0].text.startswith(LINK) else longest_ms
     return after_ms >= -_EARLY_MS and (most_ms is None or after_ms <= most_ms + _EARLY_MS)
 
 
@@ -269,7 +274,7 @@ def segments_of(lines: Iterable[ExecutionLine], longest_ms: int | None = None) -
     cuts: list[_Segment] = []
     last, batch = _Segment(), -1
     for order, _, line in ordered:
-        link = line.text.startswith(_LINK)
+        link = line.text.startswith(LINK)
         if order[0] != batch or (link and last.links) or (last.ends and (link or not line.text.startswith(TRAILERS))):
             last = _Segment()
             cuts.append(last)
@@ -412,7 +417,7 @@ def claim_placeholders(units: Sequence[Unit], timing: Timing) -> list[tuple[Unit
 
 def extended_id_of(text: str) -> str | None:
     """The extended request id that an execution line names: only a request's first line does."""
-    return (text[len(_LINK) :].strip() or None) if text.startswith(_LINK) else None
+    return (text[len(LINK) :].strip() or None) if text.startswith(LINK) else None
 
 
 def _extended(segment: Sequence[ExecutionLine]) -> str | None:

@@ -245,6 +245,7 @@ ATTACKS = [
     Attack(name="execution only", world={"access": False}),
     Attack(name="execution only in two batches", world={"access": False, "two_batches": 0.6}),
     Attack(name="execution only at ERROR level", world={"access": False, "level": "ERROR"}),
+    Attack(name="execution only, reused ids", world={"access": False, "reuse": 0.3}),
     Attack(name="repeated pages", repeat=0.3, page_size=20),
     Attack(name="three passes", page_size=5),
     Attack(name="three passes in two batches", page_size=5, gaps=0.1, world={"two_batches": 0.6}),
@@ -263,6 +264,9 @@ ATTACKS = [
     Attack(name="slow pages at ERROR level", slow=True, page_size=5, world=BUSY | {"level": "ERROR"}),
     Attack(name="slow pages, extended ids only", slow=True, page_size=20, world=BUSY | {"ids": "extended"}),
     Attack(name="slow pages, execution only", slow=True, page_size=20, world=BUSY | {"access": False}),
+    Attack(
+        name="slow pages, execution only, reused ids", slow=True, page_size=20, world={"access": False, "reuse": 0.3}
+    ),
     Attack(name="slow pages, reused ids", slow=True, page_size=20, world=BUSY | {"reuse": 0.3, "outcomes": NOT_MASKED}),
     Attack(name="slow pages, as late as allowed", slow=True, page_size=10, world=LATEST),
     Attack(name="throttled", fault=sometimes(0.3, unavailable), crash=0.0),

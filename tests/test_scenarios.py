@@ -8,6 +8,7 @@ Prometheus and Alertmanager (`test_pager.py`); the full volume of 20 is in `test
 `test_kill.py`, every broken file of 13 in `test_ledger.py`.
 """
 
+import gc
 import gzip
 import itertools
 import json
@@ -479,6 +480,18 @@ def test_a_request_known_by_its_extended_id_alone_is_not_counted_again_after_a_r
     life.die()
     pass_time(life, 1_300_000)
     assert_exact(world, life)
+
+
+def test_a_success_in_the_midst_of_a_failure_of_its_id_takes_none_of_its_lines_away(lives):
+    """Its end does not end the other one, whose first lines alone tell the route and the extended id."""
+    world = World()
+    failed = happen(world, "timeout", access_ms=None)
+    happen(world, "timeout", -60_000, access_ms=None, request_id=failed.request_id)
+    happen(world, "ok", 5_000, access_ms=None, request_id=failed.request_id)
+    life = lives(world, now_ms=START_MS - 100_000, access=False)
+    life.poll()
+    pass_time(life, 900_000)
+    assert counted(life, "aws_apigateway_failed_requests_total") == world.failures()
 
 
 def test_two_requests_of_one_id_at_one_time_are_two_failures(lives):
@@ -1127,6 +1140,7 @@ def soak(
         # What nobody can ask for any more makes room.
         world.lines = [line for line in world.lines if line[1].at_ms > begin_ms - 1_800_000]
         if minute % 60 == 59:
+            gc.collect()  # what is only waiting for it is no growth
             memory.append(tracemalloc.get_traced_memory()[0])
     tracemalloc.stop()
     assert several.by_stage("aws_apigateway_requests_total") == truth

@@ -1,0 +1,110 @@
+"""Execution lines of requests whose end has not been seen: kept as they came, let go when their request ends well.
+
+Nearly every execution line is a routine line of a request that will end well: it costs two slices and two look-ups
+here, and is never parsed. Whatever else a line may be is left to the caller. It holds memory only, and judges nothing.
+"""
+
+from collections import defaultdict
+from collections.abc import Container, Iterable, Iterator
+
+from exporter import execution_log
+from exporter.model import LogEvent, LogGroup
+from exporter.settle import LINK, TRAILERS, ExecutionLine, segments_of
+
+# Where things stand in `(<uuid>) text`, the form of nearly every execution line; heads begin with the closing bracket.
+_ID, _HEAD, _STATUS = slice(1, 37), slice(37, 39 + execution_log.HEAD), slice(69, None)
+_ROUTINE_HEADS = frozenset(f") {head}" for head in execution_log.ROUTINE_HEADS)
+_TRAILER_HEADS = frozenset(f") {text[: execution_log.HEAD]}" for text in TRAILERS)
+_LINK_HEAD, _TERMINAL_HEAD = (f") {text[: execution_log.HEAD]}" for text in (LINK, "Method completed with status: "))
+_BOUNDS = frozenset({_LINK_HEAD, _TERMINAL_HEAD})
+_GOOD_STATUSES = {str(status): status for status in range(100, 400)}
+
+
+class InFlight:
+    """The lines of one watch, by group and request id, in the order in which they were read."""
+
+    def __init__(self, *, max_request_ms: int) -> None:
+        self._max_request_ms = max_request_ms
+        self._lines: defaultdict[LogGroup, dict[str, list[LogEvent]]] = defaultdict(dict)
+        self._shared: set[str] = set()
+        """Ids under which a request seems to have begun before another had ended."""
+
+    def unusual(
+        self,
+        group: LogGroup,
+        events: Iterable[LogEvent],
+        open_ids: Container[str],
+        ended: list[tuple[int, int]] | None,
+    ) -> Iterator[LogEvent]:
+        """Take in what is routine, in order of time. Gives the other lines, each to be dealt with before the next.
+
+        Lines of open requests are not taken in. `ended` gets the event time and status of what ended well.
+        """
+        lines_by_id = self._lines[group]
+        lines_of, good_status = lines_by_id.get, _GOOD_STATUSES.get
+        for event in events:
+            message = event.message
+            head = message[_HEAD]
+            if head in _ROUTINE_HEADS:
+                request_id = message[_ID]
+                lines = lines_of(request_id)
+                if lines is not None:
+                    if head not in _BOUNDS:
+                        lines.append(event)
+                        continue
+                    if head == _LINK_HEAD:
+                        lines.append(event)
+                        self._shared.add(request_id)
+                        continue
+                    if (status := good_status(message[_STATUS])) is not None:
+                        if ended is not None:
+                            ended.append((event.at_ms, status))
+                        if request_id in self._shared:
+                            self.end(group, request_id, event)
+                        else:
+                            del lines_by_id[request_id]
+                        continue
+                elif request_id not in open_ids and head != _TERMINAL_HEAD:
+                    if head not in _TRAILER_HEADS:  # those are of a request that ended well and was dropped
+                        lines_by_id[request_id] = [event]
+                    continue
+            yield event
+
+    def add(self, group: LogGroup, request_id: str, event: LogEvent) -> None:
+        """Take in one line."""
+        self._lines[group].setdefault(request_id, []).append(event)
+
+    def has(self, group: LogGroup, request_id: str) -> bool:
+        """Whether lines under this id are here."""
+        return request_id in self._lines[group]
+
+    def end(self, group: LogGroup, request_id: str, last: LogEvent) -> None:
+        """Let go of the request that ended well with this line; what another left under its id stays."""
+        lines = {line.event_id: line for line in self.pop(group, request_id)}
+        if sum(LINK in line.message for line in lines.values()) < 2:
+            return
+        rest = dict(lines)
+        rest.setdefault(last.event_id, last)
+        for segment in segments_of([ExecutionLine.of(group, line) for line in rest.values()], self._max_request_ms):
+            ids = [line.event_id for line in segment]
+            if last.event_id in ids:
+                for event_id in ids:
+                    del rest[event_id]
+        if rest:
+            self._lines[group][request_id] = list(rest.values())
+            self._shared.add(request_id)
+
+    def pop(self, group: LogGroup, request_id: str) -> list[LogEvent]:
+        """Take the lines under an id out, each once: those of a request in flight are listed again and again."""
+        self._shared.discard(request_id)
+        return list({line.event_id: line for line in self._lines[group].pop(request_id, ())}.values())
+
+    def pop_everywhere(self, request_id: str) -> list[tuple[LogGroup, LogEvent]]:
+        """The same, whatever group they are of."""
+        return [(group, event) for group in self._lines for event in self.pop(group, request_id)]
+
+    def forget_before(self, at_ms: int) -> None:
+        """Let go of what had its last line before this time."""
+        for group, lines_by_id in self._lines.items():
+            for request_id in [one for one, lines in lines_by_id.items() if lines[-1].at_ms < at_ms]:
+                self.pop(group, request_id)

@@ -15,6 +15,8 @@ INSTALLED := $(VENV)/.installed
 CONFIG ?=
 # More arguments for `make run` and `make test`, e.g. `make test ARGS="-k windows"`.
 ARGS ?=
+# How many tests run at a time: one more than there are cores, at most five, because some wait for real processes.
+WORKERS = $$($(BIN)/python -c "import os; print(min(os.cpu_count() or 1, 4) + 1)")
 # `make lock UPGRADE=--upgrade` takes the newest versions; otherwise only what pyproject.toml forces changes.
 UPGRADE ?=
 
@@ -31,7 +33,7 @@ else
 endif
 
 test: $(INSTALLED) ## Run the tests (all but those that take minutes or need more than Python)
-	@exec $(BIN)/pytest -m "not long and not helm and not servers" -n auto --maxprocesses 4 --dist loadfile $(ARGS)
+	@exec $(BIN)/pytest -m "not long and not helm and not servers" -n $(WORKERS) --dist worksteal $(ARGS)
 
 lint: $(INSTALLED) ## Check format, style, types and the house rules
 	$(BIN)/ruff format --check .

@@ -218,9 +218,10 @@ class _Arrivals:
             with self._path.open("rb") as lines:
                 lines.seek(self._read)
                 for line in lines:
-                    if line.endswith(b"\n"):
-                        self._read += len(line)
-                        self.seen.append((time.time(), json.loads(line)))
+                    if not line.endswith(b"\n"):
+                        break  # being written: its end would seem a line of its own
+                    self._read += len(line)
+                    self.seen.append((time.time(), json.loads(line)))
 
     def delays(self, world: World, start_ms: int) -> Iterator[float]:
         """Seconds from a request's end to its first span, of those that ended in our time and were delivered at once."""

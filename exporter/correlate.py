@@ -80,13 +80,17 @@ class Correlator:
         self._open: dict[str, _Open] = {}
         """By id; an access line that nothing joins stands under its event id."""
         self._newly_open: list[_Open] = []
-        self._in_flight = InFlight(max_request_ms=max_request_ms)
+        self._in_flight = InFlight(
+            max_request_ms=max_request_ms, is_used=lambda text: self._identity.is_settled(Mark.ID, text)
+        )
         self._absorbed: dict[str, AccessLine] = {}
         self._unproven: dict[str, int] = {}
         """Ids of failures settled without an execution line, with the time of their last line."""
         self._late_evidence = 0
         self._learnt: dict[tuple[LogGroup, int], set[int]] = {}
         """Marks of request ids of failures that were settled under their extended id alone, to be filed."""
+        self._known_batches: set[tuple[str, int]] = set()
+        """Request ids and times of delivery of settled failures whose lines were read again."""
         self._unlinked = 0
         """So many failures in a row came without the line that names the extended id."""
 
@@ -173,6 +177,11 @@ class Correlator:
                 fresh.append(segment)
                 continue
             self._note_evidence(request_id, segment)
+            batch = (request_id, segment[0].ingested_at_ms)
+            if extended is not None:
+                self._known_batches.add(batch)
+            elif batch not in self._known_batches and self._identity.is_settled(Mark.LINKED, request_id):
+                fresh.append(segment)  # a new one's, if the line that names its extended id is yet to come
             if extended is not None and not self._identity.is_settled(Mark.ID, request_id):
                 # Its access line told the extended id only; a restart may begin behind the line that tells both.
                 learnt = self._learnt.setdefault((segment[0].group, filed_under(segment[-1].at_ms)), set())
@@ -317,6 +326,7 @@ class Correlator:
                 self._unproven.update(dict.fromkeys(item.unit.ids, item.unit.last_ms))
         self._late_evidence = 0
         self._learnt = {}
+        self._known_batches.clear()
         self._forget_old(horizon)
 
     def _forget_old(self, horizon: Horizon) -> None:

@@ -5,7 +5,7 @@ here, and is never parsed. Whatever else a line may be is left to the caller. It
 """
 
 from collections import defaultdict
-from collections.abc import Container, Iterable, Iterator
+from collections.abc import Callable, Container, Iterable, Iterator
 
 from exporter import execution_log
 from exporter.model import LogEvent, LogGroup
@@ -23,8 +23,10 @@ _GOOD_STATUSES = {str(status): status for status in range(100, 400)}
 class InFlight:
     """The lines of one watch, by group and request id, in the order in which they were read."""
 
-    def __init__(self, *, max_request_ms: int) -> None:
+    def __init__(self, *, max_request_ms: int, is_used: Callable[[str], bool]) -> None:
+        """`is_used`: whether a request of this id is known to have been another's, too."""
         self._max_request_ms = max_request_ms
+        self._is_used = is_used
         self._lines: defaultdict[LogGroup, dict[str, list[LogEvent]]] = defaultdict(dict)
         self._shared: set[str] = set()
         """Ids under which a request seems to have begun before another had ended."""
@@ -59,7 +61,7 @@ class InFlight:
                     if (status := good_status(message[_STATUS])) is not None:
                         if ended is not None:
                             ended.append((event.at_ms, status))
-                        if request_id in self._shared:
+                        if request_id in self._shared or lines[0].ingested_at_ms != event.ingested_at_ms:
                             self.end(group, request_id, event)
                         else:
                             del lines_by_id[request_id]
@@ -80,18 +82,20 @@ class InFlight:
 
     def end(self, group: LogGroup, request_id: str, last: LogEvent) -> None:
         """Let go of the request that ended well with this line; what another left under its id stays."""
+        shared = request_id in self._shared
         lines = {line.event_id: line for line in self.pop(group, request_id)}
-        if sum(LINK in line.message for line in lines.values()) < 2:
+        if shared and sum(LINK in line.message for line in lines.values()) > 1:
+            lines.setdefault(last.event_id, last)
+            segments = segments_of([ExecutionLine.of(group, line) for line in lines.values()], self._max_request_ms)
+            ended = next(ids for part in segments if last.event_id in (ids := {line.event_id for line in part}))
+            left = [line for event_id, line in lines.items() if event_id not in ended]
+        elif self._is_used(request_id):
+            # Its own beginning may have come in another batch, or the one that is here is another's.
+            left = [line for line in lines.values() if line.ingested_at_ms != last.ingested_at_ms]
+        else:
             return
-        rest = dict(lines)
-        rest.setdefault(last.event_id, last)
-        for segment in segments_of([ExecutionLine.of(group, line) for line in rest.values()], self._max_request_ms):
-            ids = [line.event_id for line in segment]
-            if last.event_id in ids:
-                for event_id in ids:
-                    del rest[event_id]
-        if rest:
-            self._lines[group][request_id] = list(rest.values())
+        if left:
+            self._lines[group][request_id] = left
             self._shared.add(request_id)
 
     def pop(self, group: LogGroup, request_id: str) -> list[LogEvent]:

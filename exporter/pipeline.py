@@ -306,6 +306,9 @@ class Watch:
         """
 
         def look_around() -> None:
+            if memory.unborn:
+                self._check_clock(memory, now_ms - self._source.now_ms())
+                self._commit_beginning(memory, now_ms)
             if known is not None and self._pace.is_crowded(part, len(memory.correlator.open_ids) - known):
                 raise _Crowded
 
@@ -356,6 +359,12 @@ class Watch:
         memory.keep(outcome, draft)
         self._seeded.update(self._directory.stages)
         self._teller.committed(outcome, draft, memory)
+
+    def _commit_beginning(self, memory: Memory, now_ms: int) -> None:
+        """Make durable where the first look back begins, so that polls that fail and crashes do not move it."""
+        progress = {group: memory.progress[group] for group in memory.unborn}
+        self._ledger.commit(Commit(progress=progress, tallies={}, tombstones={}, increments={}, at_ms=now_ms))
+        memory.unborn.clear()
 
     # ------------------------------------------------------------------------------------------------------- the rest
 

@@ -98,6 +98,7 @@ class GroupReader:
             listed.parts = max(listed.parts, page.part + 1)
             listed.full_pages += page.fill
             if not page.events:
+                after_page()
                 continue
             # The execution log of a watch with an access log is not counted: its lines may be taken twice.
             events = unique.of(page) if self._taker.counts or audited is not None else page.events

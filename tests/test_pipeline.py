@@ -225,6 +225,22 @@ def test_a_first_answer_that_takes_its_time_is_no_wrong_clock(tmp_path):
     life.ledger.close()
 
 
+def test_where_the_first_look_back_begins_is_not_forgotten_by_failing_polls_and_crashes(tmp_path):
+    world = one_timeout(START_MS - 590_000)
+    source = MemorySource(world=world, now=START_MS, page_size=1)
+    life = Life(source, tmp_path, initial_lookback_ms=600_000)
+    source.fault = lambda group, _page: unavailable(group) if source.pages_given else None
+    for _ in range(5):
+        source.pages_given = 0
+        assert life.poll().outcome == "throttled"
+        life.die()
+        source.now += 60_000
+    source.fault = lambda _group, _page: None
+    live(life, random.Random(1), until_ms=source.now + 900_000)
+    assert life.failures() == Counter({TIMEOUT: 1})
+    life.ledger.close()
+
+
 def test_access_groups_are_read_before_execution_groups(quiet):
     quiet.poll()
     assert [group for group, _ in quiet.source.windows[:2]] == [ACCESS, EXECUTION]

@@ -86,6 +86,8 @@ class Attack:
     repeat: float = 0.0
     mixed: bool = False
     """Windows are listed in parts whose pages come mixed."""
+    scanned: bool = False
+    """Pages may be empty, and tokens stand further on than the last line given."""
     slow: bool = False
     """Pages take time: lines become visible in the midst of a listing, in front of the place it has come to or behind."""
     skew_ms: int = 0
@@ -119,6 +121,8 @@ def _live_through(attack: Attack, seed: int, directory: str, life_options: Mappi
         source.mixer = random.Random(seed)
     if attack.slow:
         source.page_takes_ms = slowly(rng)
+    if attack.scanned:
+        source.scanner = rng
     life = Life(source, directory, **watched, **attack.life, **life_options)
     if attack.asleep_ms:
         life.poll()
@@ -221,6 +225,8 @@ def execution_denied(_rng: random.Random, group: Any, page: int) -> SourceError 
 LONG = {"max_request_ms": 900_000, "allowed_lateness_ms": 1_260_000}
 BUSY = {"count": 100, "span_ms": 120_000}
 """So many lines that a listing takes its time while others become visible."""
+SHARED = {"access": False, "reuse": 0.3, "outcomes": NOT_MASKED}
+"""Requests that share an id and are known by their execution lines alone."""
 LATEST = {"outcomes": ["timeout"], "late": 1.0, "soonest_ms": 298_000, "count": 200}
 """Requests as long as they can be, whose lines come in the last two seconds that are allowed."""
 
@@ -245,7 +251,7 @@ ATTACKS = [
     Attack(name="execution only", world={"access": False}),
     Attack(name="execution only in two batches", world={"access": False, "two_batches": 0.6}),
     Attack(name="execution only at ERROR level", world={"access": False, "level": "ERROR"}),
-    Attack(name="execution only, reused ids", world={"access": False, "reuse": 0.3}),
+    Attack(name="execution only, reused ids", world=SHARED),
     Attack(name="repeated pages", repeat=0.3, page_size=20),
     Attack(name="three passes", page_size=5),
     Attack(name="three passes in two batches", page_size=5, gaps=0.1, world={"two_batches": 0.6}),
@@ -260,15 +266,16 @@ ATTACKS = [
     Attack(name="parts side by side, repeated pages", mixed=True, slow=True, repeat=0.3, page_size=10),
     Attack(name="parts side by side, as late as allowed", mixed=True, slow=True, page_size=10, world=LATEST),
     Attack(name="parts side by side of a busy group", mixed=True, slow=True, page_size=20, world=BUSY),
+    Attack(name="parts side by side, execution only, reused ids", mixed=True, page_size=20, world=SHARED),
     Attack(name="slow pages", slow=True, page_size=20, world=BUSY | {"two_batches": 0.3}),
     Attack(name="slow pages at ERROR level", slow=True, page_size=5, world=BUSY | {"level": "ERROR"}),
     Attack(name="slow pages, extended ids only", slow=True, page_size=20, world=BUSY | {"ids": "extended"}),
     Attack(name="slow pages, execution only", slow=True, page_size=20, world=BUSY | {"access": False}),
-    Attack(
-        name="slow pages, execution only, reused ids", slow=True, page_size=20, world={"access": False, "reuse": 0.3}
-    ),
+    Attack(name="slow pages, execution only, reused ids", slow=True, page_size=20, world=SHARED),
     Attack(name="slow pages, reused ids", slow=True, page_size=20, world=BUSY | {"reuse": 0.3, "outcomes": NOT_MASKED}),
     Attack(name="slow pages, as late as allowed", slow=True, page_size=10, world=LATEST),
+    Attack(name="slow scans", slow=True, scanned=True, page_size=20, world=BUSY | {"two_batches": 0.3}),
+    Attack(name="slow scans, execution only", slow=True, scanned=True, page_size=20, world=BUSY | {"access": False}),
     Attack(name="throttled", fault=sometimes(0.3, unavailable), crash=0.0),
     Attack(name="throttled and crashing", fault=sometimes(0.1, unavailable)),
     Attack(name="tokens refused", fault=sometimes(0.2, broken), page_size=10),
@@ -396,12 +403,14 @@ def attacks(draw: st.DrawFn) -> Attack:
     access, execution = draw(st.sampled_from([(True, True)] * 4 + [(False, True), (True, False)]))
     ids = draw(st.sampled_from(["both", "request", "extended"])) if access and execution else "both"
     level = draw(st.sampled_from(["INFO", "INFO", "ERROR"]))
-    reuse = draw(st.sampled_from([0.0, 0.0, 0.3])) if access and execution and ids != "extended" else 0.0
+    tells_apart = execution and ids != "extended" and (access or level == "INFO")
+    reuse = draw(st.sampled_from([0.0, 0.0, 0.3])) if tells_apart else 0.0
     # With a second batch, a reused id whose lines tell no extended id is anybody's.
-    in_doubt = reuse and (ids == "request" or level == "ERROR")
+    in_doubt = reuse and (not access or ids == "request" or level == "ERROR")
     # At ERROR level nothing but status and nearness in time says which placeholder is which request's.
     joins = access and execution and ids == "both" and level == "INFO" and not reuse
     placeholder = draw(st.sampled_from([0.0, 0.2])) if joins else 0.0
+    fault = draw(st.sampled_from([None, sometimes(0.1, unavailable), sometimes(0.1, broken)]))
     return Attack(
         name="any",
         world={
@@ -421,11 +430,12 @@ def attacks(draw: st.DrawFn) -> Attack:
         gaps=draw(st.sampled_from([0.0, 0.1, 0.3])),
         page_size=draw(st.sampled_from([3, 20, 10_000])),
         repeat=draw(st.sampled_from([0.0, 0.2])),
-        mixed=draw(st.booleans()),
+        mixed=not (reuse and not access) and draw(st.booleans()),
         slow=draw(st.booleans()),
+        scanned=fault is None and draw(st.booleans()),  # many pages more: at each something goes wrong now and then
         skew_ms=draw(st.sampled_from([-240_000, 0, 0, 240_000])),
         asleep_ms=draw(st.sampled_from([0, 0, 2 * HOUR_MS])),
-        fault=draw(st.sampled_from([None, sometimes(0.1, unavailable), sometimes(0.1, broken)])),
+        fault=fault,
     )
 
 

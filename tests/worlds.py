@@ -312,6 +312,9 @@ class MemorySource:
     page_takes_ms: Callable[[], int] | None = None
     """How long the next page takes: lines that become visible meanwhile are in it, unless its listing has passed them.
     None: no time, so that all pages of a listing show the same lines."""
+    scanner: random.Random | None = None
+    """Looks at a stretch of a listing at a time: pages may be empty, and a token then stands further on than the last
+    line given, before the next one that was visible. None: pages are full, and a token is the last line's place."""
     repeat: Callable[[], bool] = lambda: False
     """Whether a page is given twice."""
     filters: bool = False
@@ -354,8 +357,8 @@ class MemorySource:
             selects = lambda _: False  # noqa: E731
         size = self.page_bytes if pattern is None else 1_000
         ahead: list[LogEvent] | None = None
-        last = ""
-        while ahead is None or ahead:
+        place, at_ms = "", window.start_ms
+        while ahead is None or ahead or at_ms < window.end_ms:
             if self.page_takes_ms is not None:
                 self.now += self.page_takes_ms()
             if ahead is None or self.page_takes_ms is not None:
@@ -365,15 +368,23 @@ class MemorySource:
                         event
                         for where, event, visible_ms, _ in self.world.lines
                         if where == group and visible_ms <= self.now and window.start_ms <= event.at_ms < window.end_ms
-                        if event.event_id > last and selects(event.message)
+                        if event.event_id > place and selects(event.message)
                     ),
                     key=lambda event: event.event_id,
                 )
             fault = self.fault(group, self.pages_given)
             if fault is not None:
                 raise fault
-            shown, ahead = ahead[: self.page_size], ahead[self.page_size :]
-            last = shown[-1].event_id if shown else last
+            most = self.page_size if self.scanner is None else self.scanner.choice([0, self.page_size, self.page_size])
+            shown, ahead = ahead[:most], ahead[most:]
+            at_ms = shown[-1].at_ms if shown else at_ms
+            place = shown[-1].event_id if shown else place
+            if self.scanner is None:
+                at_ms = window.end_ms
+            else:
+                next_ms = ahead[0].at_ms if ahead else window.end_ms
+                at_ms = self.scanner.choice([self.scanner.randint(at_ms, next_ms), next_ms])
+                place = max(place, f"{at_ms << 144:056d}")
             page = Page(events=shown, response_bytes=size, part=part, server_at_ms=self.now)
             self._answered = True
             self.pages_given += 1

@@ -193,7 +193,9 @@ def _promised(failures: Counter[tuple[str, ...]], attack: Attack) -> Counter[tup
     if not world.get("access", True) and world.get("two_batches"):
         # Method and resource stand in a request's first lines: nobody waits for those that come last.
         return _marginal(failures, 2, None)
-    if world.get("reuse") and (world.get("level") == "ERROR" or world.get("ids") == "request"):
+    if world.get("reuse") and (
+        world.get("level") == "ERROR" or world.get("ids") == "request" or world.get("two_batches")
+    ):
         # Requests of one id and one status: nothing tells which of their reasons is whose.
         return _marginal(failures, None, 3)
     return failures

@@ -80,9 +80,7 @@ class Correlator:
         self._open: dict[str, _Open] = {}
         """By id; an access line that nothing joins stands under its event id."""
         self._newly_open: list[_Open] = []
-        self._in_flight = InFlight(
-            max_request_ms=max_request_ms, is_used=lambda text: self._identity.is_settled(Mark.ID, text)
-        )
+        self._in_flight = InFlight(max_request_ms=max_request_ms)
         self._absorbed: dict[str, AccessLine] = {}
         self._unproven: dict[str, int] = {}
         """Ids of failures settled without an execution line, with the time of their last line."""

@@ -35,7 +35,7 @@ def is_routine(text: str) -> bool:
     return text[:HEAD] in ROUTINE_HEADS or text[:12] in _ROUTINE_SHORT or (text[:9] == "API Key *" and _is_pass(text))
 
 
-_COMPLETED = "Method completed with status: "
+COMPLETED = "Method completed with status: "
 _METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "DELETE", "CONNECT", "OPTIONS", "TRACE", "PATCH"})
 
 HEAD = 19
@@ -72,7 +72,7 @@ ROUTINE_HEADS = frozenset(
         "AWS Integration Endpoint RequestId : ",
         "X-ray Tracing ID : ",
         *(f"HTTP Method: {method}, Resource Path: " for method in _METHODS),
-        _COMPLETED,
+        COMPLETED,
     )
 )
 """The heads of lines that say nothing of why a request failed; `is_routine` also knows some shorter ones."""
@@ -89,7 +89,7 @@ _PASS = re.compile(r"API Key (?:\*{1,128}+[^\s*]{0,8})?\s?authorized")
 
 def completed_status(text: str) -> int | None:
     """Return the status that the terminal line names (100 to 599), None for any other line."""
-    return _status(text[30:].strip()) if text[:30] == _COMPLETED else None
+    return _status(text[30:].strip()) if text[:30] == COMPLETED else None
 
 
 def _status(digits: str | None) -> int | None:
@@ -341,7 +341,7 @@ _LINES = (
     _Line("Gateway response body:", Step.RESPONSE_DETAIL, _body),
     _Line("Gateway response ", Step.RESPONSE_DETAIL, _unknown_dump),
     _Line("Successfully completed execution", Step.EXECUTION_COMPLETED, _words),
-    _Line(_COMPLETED, Step.COMPLETED, _completed),
+    _Line(COMPLETED, Step.COMPLETED, _completed),
     _Line("AWS Integration Endpoint RequestId :", Step.TRAILER, _aws_id),
     _Line("X-ray Tracing ID :", Step.TRAILER, _xray_root),
     _Line("Key throttle limit exceeded", Step.API_KEY, _key_decision),

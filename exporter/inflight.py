@@ -5,7 +5,7 @@ here, and is never parsed. Whatever else a line may be is left to the caller. It
 """
 
 from collections import defaultdict
-from collections.abc import Callable, Container, Iterable, Iterator
+from collections.abc import Container, Iterable, Iterator
 
 from exporter import execution_log
 from exporter.model import LogEvent, LogGroup
@@ -13,20 +13,19 @@ from exporter.settle import LINK, TRAILERS, ExecutionLine, segments_of
 
 # Where things stand in `(<uuid>) text`, the form of nearly every execution line; heads begin with the closing bracket.
 _ID, _HEAD, _STATUS = slice(1, 37), slice(37, 39 + execution_log.HEAD), slice(69, None)
-_ROUTINE_HEADS = frozenset(f") {head}" for head in execution_log.ROUTINE_HEADS)
-_TRAILER_HEADS = frozenset(f") {text[: execution_log.HEAD]}" for text in TRAILERS)
-_LINK_HEAD, _TERMINAL_HEAD = (f") {text[: execution_log.HEAD]}" for text in (LINK, "Method completed with status: "))
-_BOUNDS = frozenset({_LINK_HEAD, _TERMINAL_HEAD})
+_MIDDLE, _TRAILER, _LINK, _TERMINAL = range(4)
+_KINDS = dict.fromkeys((f") {head}" for head in execution_log.ROUTINE_HEADS), _MIDDLE)
+"""What kind of routine line has this head."""
+_KINDS |= dict.fromkeys((f") {text[: execution_log.HEAD]}" for text in TRAILERS), _TRAILER)
+_KINDS |= {f") {LINK[: execution_log.HEAD]}": _LINK, f") {execution_log.COMPLETED[: execution_log.HEAD]}": _TERMINAL}
 _GOOD_STATUSES = {str(status): status for status in range(100, 400)}
 
 
 class InFlight:
     """The lines of one watch, by group and request id, in the order in which they were read."""
 
-    def __init__(self, *, max_request_ms: int, is_used: Callable[[str], bool]) -> None:
-        """`is_used`: whether a request of this id is known to have been another's, too."""
+    def __init__(self, *, max_request_ms: int) -> None:
         self._max_request_ms = max_request_ms
-        self._is_used = is_used
         self._lines: defaultdict[LogGroup, dict[str, list[LogEvent]]] = defaultdict(dict)
         self._shared: set[str] = set()
         """Ids under which a request seems to have begun before another had ended."""
@@ -43,34 +42,33 @@ class InFlight:
         Lines of open requests are not taken in. `ended` gets the event time and status of what ended well.
         """
         lines_by_id = self._lines[group]
-        lines_of, good_status = lines_by_id.get, _GOOD_STATUSES.get
+        lines_of, kind_of, good_status = lines_by_id.get, _KINDS.get, _GOOD_STATUSES.get
         for event in events:
             message = event.message
-            head = message[_HEAD]
-            if head in _ROUTINE_HEADS:
-                request_id = message[_ID]
-                lines = lines_of(request_id)
-                if lines is not None:
-                    if head not in _BOUNDS:
-                        lines.append(event)
-                        continue
-                    if head == _LINK_HEAD:
-                        lines.append(event)
-                        self._shared.add(request_id)
-                        continue
-                    if (status := good_status(message[_STATUS])) is not None:
-                        if ended is not None:
-                            ended.append((event.at_ms, status))
-                        if request_id in self._shared or lines[0].ingested_at_ms != event.ingested_at_ms:
-                            self.end(group, request_id, event)
-                        else:
-                            del lines_by_id[request_id]
-                        continue
-                elif request_id not in open_ids and head != _TERMINAL_HEAD:
-                    if head not in _TRAILER_HEADS:  # those are of a request that ended well and was dropped
-                        lines_by_id[request_id] = [event]
-                    continue
-            yield event
+            kind = kind_of(message[_HEAD])
+            if kind is None:
+                yield event
+                continue
+            request_id = message[_ID]
+            lines = lines_of(request_id)
+            if lines is None:
+                if kind == _TERMINAL or request_id in open_ids:
+                    yield event
+                elif kind != _TRAILER:  # that is of a request that ended well and was dropped
+                    lines_by_id[request_id] = [event]
+            elif kind != _TERMINAL:
+                lines.append(event)
+                if kind == _LINK:
+                    self._shared.add(request_id)
+            elif (status := good_status(message[_STATUS])) is None:
+                yield event
+            else:
+                if ended is not None:
+                    ended.append((event.at_ms, status))
+                if request_id in self._shared:
+                    self.end(group, request_id, event)
+                else:
+                    del lines_by_id[request_id]
 
     def add(self, group: LogGroup, request_id: str, event: LogEvent) -> None:
         """Take in one line."""
@@ -82,21 +80,14 @@ class InFlight:
 
     def end(self, group: LogGroup, request_id: str, last: LogEvent) -> None:
         """Let go of the request that ended well with this line; what another left under its id stays."""
-        shared = request_id in self._shared
         lines = {line.event_id: line for line in self.pop(group, request_id)}
-        if shared and sum(LINK in line.message for line in lines.values()) > 1:
+        if sum(LINK in line.message for line in lines.values()) > 1:
             lines.setdefault(last.event_id, last)
             segments = segments_of([ExecutionLine.of(group, line) for line in lines.values()], self._max_request_ms)
             ended = next(ids for part in segments if last.event_id in (ids := {line.event_id for line in part}))
-            left = [line for event_id, line in lines.items() if event_id not in ended]
-        elif self._is_used(request_id):
-            # Its own beginning may have come in another batch, or the one that is here is another's.
-            left = [line for line in lines.values() if line.ingested_at_ms != last.ingested_at_ms]
-        else:
-            return
-        if left:
-            self._lines[group][request_id] = left
-            self._shared.add(request_id)
+            if left := [line for event_id, line in lines.items() if event_id not in ended]:
+                self._lines[group][request_id] = left
+                self._shared.add(request_id)
 
     def pop(self, group: LogGroup, request_id: str) -> list[LogEvent]:
         """Take the lines under an id out, each once: those of a request in flight are listed again and again."""

@@ -79,9 +79,15 @@ class Identity:
             return True
         if self._by_access_alone:
             return False
-        if self._has_access and self._joins_by_request_id is False and not unit.extended_ids:
+        if self._has_access and not unit.extended_ids and self._are_nameless():
             return False
         return not self.knows_unit(unit)
+
+    def _are_nameless(self) -> bool:
+        """Whether access lines tell no request id; before one was seen: whether those of settled failures told none."""
+        if self._joins_by_request_id is None:
+            return self.is_settled(Mark.NAMELESS, "")
+        return not self._joins_by_request_id
 
     def absorbs(self, ids: Sequence[str], at_ms: int) -> bool:
         """Whether a failure was counted without its access line, and a line with these ids and this time is it."""
@@ -99,6 +105,8 @@ def marks_of(unit: Unit) -> set[int]:
     marks = {mark(Mark.ID, text) for text in unit.ids}
     if unit.extended_ids:
         marks |= {mark(Mark.LINKED, text) for text in unit.ids - unit.extended_ids}
+    if unit.ids == unit.extended_ids:
+        marks.add(mark(Mark.NAMELESS, ""))
     if unit.access is not None:
         marks.add(mark(Mark.ACCESS, unit.access.event.event_id))
     else:

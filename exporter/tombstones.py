@@ -25,6 +25,8 @@ class Mark(StrEnum):
     """A settled failure had this request id or extended request id."""
     LINKED = "E"
     """…and the extended ids that went with this request id are known: another one is another request."""
+    NAMELESS = "N"
+    """A settled failure's request id is not known: execution lines that tell that one alone may be its own."""
     UNCLAIMED = "X"
     """A failure under this id was settled without an access line: the first one to come belongs to it."""
     CLAIMED = "Z"

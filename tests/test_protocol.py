@@ -193,6 +193,9 @@ def _promised(failures: Counter[tuple[str, ...]], attack: Attack) -> Counter[tup
     if not world.get("access", True) and world.get("two_batches"):
         # Method and resource stand in a request's first lines: nobody waits for those that come last.
         return _marginal(failures, 2, None)
+    if world.get("ids") == "extended" and world.get("level") == "ERROR":
+        # Nothing joins the logs: what the access log does not tell is counted only while no access line has said so.
+        return Counter({labels: count for labels, count in failures.items() if labels[-1] != "masked_lambda_error"})
     if world.get("reuse") and (
         world.get("level") == "ERROR" or world.get("ids") == "request" or world.get("two_batches")
     ):

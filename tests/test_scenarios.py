@@ -482,6 +482,21 @@ def test_a_request_known_by_its_extended_id_alone_is_not_counted_again_after_a_r
     assert_exact(world, life)
 
 
+def test_a_failure_whose_request_id_is_not_known_is_not_counted_again_after_a_restart_in_quiet_times(lives):
+    """Until an access line comes, only what was settled tells that access lines carry no request id."""
+    world = World()
+    request = happen(world, "timeout", 28_000, access_ms=None, execution_ms=None)
+    request.has_access, request.logged_request_id = True, None
+    world.put(ACCESS, [(request.arrival_ms, request.access_line())], visible_ms=request.arrival_ms + 31_000)
+    world.put(EXECUTION, request.execution_lines("ERROR"), visible_ms=request.arrival_ms + 200_000)
+    life = lives(world, now_ms=START_MS - 100_000)
+    life.poll()
+    pass_time(life, 400_000)  # the watermark stands in the midst of the request
+    life.die()
+    pass_time(life, 1_300_000)
+    assert sum(counted(life, "aws_apigateway_failed_requests_total").values()) == 1
+
+
 def test_a_success_in_the_midst_of_a_failure_of_its_id_takes_none_of_its_lines_away(lives):
     """Its end does not end the other one, whose first lines alone tell the route and the extended id."""
     world = World()

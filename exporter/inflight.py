@@ -18,6 +18,8 @@ _KINDS = dict.fromkeys((f") {head}" for head in execution_log.ROUTINE_HEADS), _M
 """What kind of routine line has this head."""
 _KINDS |= dict.fromkeys((f") {text[: execution_log.HEAD]}" for text in TRAILERS), _TRAILER)
 _KINDS |= {f") {LINK[: execution_log.HEAD]}": _LINK, f") {execution_log.COMPLETED[: execution_log.HEAD]}": _TERMINAL}
+_MOST_LINES = 64
+"""So many lines under one id are told apart when a request ends: a caller's choice of ids must not cost more."""
 _GOOD_STATUSES = {str(status): status for status in range(100, 400)}
 
 
@@ -79,9 +81,9 @@ class InFlight:
         return request_id in self._lines[group]
 
     def end(self, group: LogGroup, request_id: str, last: LogEvent) -> None:
-        """Let go of the request that ended well with this line; what another left under its id stays."""
+        """Let go of the request that ended well with this line; what another one left stays, unless it is much."""
         lines = {line.event_id: line for line in self.pop(group, request_id)}
-        if sum(LINK in line.message for line in lines.values()) > 1:
+        if len(lines) <= _MOST_LINES and sum(LINK in line.message for line in lines.values()) > 1:
             lines.setdefault(last.event_id, last)
             segments = segments_of([ExecutionLine.of(group, line) for line in lines.values()], self._max_request_ms)
             ended = next(ids for part in segments if last.event_id in (ids := {line.event_id for line in part}))

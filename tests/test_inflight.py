@@ -1,0 +1,61 @@
+"""Execution lines of requests in flight: what is kept of them, and for how long."""
+
+from exporter.inflight import InFlight
+from exporter.model import LogEvent, LogGroup
+
+GROUP = LogGroup("default", "eu-west-1", "API-Gateway-Execution-Logs_ab12cd34ef/prod")
+ID = "594dd09c-1f6a-4c80-8d1a-000000000000"
+BEGINNING = ("Extended Request Id: {}=", "Starting execution for request: " + ID)
+END = ("Successfully completed execution", "Method completed with status: 200")
+
+
+def lines(request: int, texts: tuple[str, ...], *, at_ms: int) -> list[LogEvent]:
+    """Lines of a request, of one batch with all its others."""
+    return [
+        LogEvent(
+            event_id=f"{at_ms << 144 | 9_000 << 80 | request << 16 | place:056d}",
+            at_ms=at_ms,
+            message=f"({ID}) {text.format(request)}",
+            ingested_at_ms=9_000,
+        )
+        for place, text in enumerate(texts)
+    ]
+
+
+def kept(in_flight: InFlight) -> list[str]:
+    return [event.message.removeprefix(f"({ID}) ") for event in in_flight.pop(GROUP, ID)]
+
+
+def taken(in_flight: InFlight, *events: LogEvent) -> list[LogEvent]:
+    return list(in_flight.unusual(GROUP, events, {}, None))
+
+
+def test_a_request_that_ends_well_leaves_nothing():
+    in_flight = InFlight(max_request_ms=30_000)
+    assert not taken(in_flight, *lines(1, BEGINNING, at_ms=1_000), *lines(1, END, at_ms=2_000))
+    assert not kept(in_flight)
+
+
+def test_a_request_that_ends_well_leaves_the_lines_of_another_one_under_its_id():
+    in_flight = InFlight(max_request_ms=30_000)
+    began = lines(1, BEGINNING, at_ms=1_000)
+    for _ in range(2):  # listed once more: nothing is there twice
+        assert not taken(in_flight, *began, *lines(2, BEGINNING, at_ms=1_500), *lines(2, END, at_ms=2_000))
+    assert kept(in_flight) == [event.message.removeprefix(f"({ID}) ") for event in began]
+
+
+def test_where_a_caller_gives_one_id_to_all_requests_they_are_not_told_apart():
+    in_flight = InFlight(max_request_ms=30_000)
+    for request in range(100):
+        assert not taken(in_flight, *lines(request, BEGINNING, at_ms=1_000 + request))
+    assert not taken(in_flight, *lines(7, END, at_ms=2_000))
+    assert not kept(in_flight)
+
+
+def test_lines_whose_end_never_came_are_forgotten():
+    in_flight = InFlight(max_request_ms=30_000)
+    taken(in_flight, *lines(1, BEGINNING, at_ms=1_000))
+    in_flight.forget_before(1_000)
+    assert in_flight.has(GROUP, ID)
+    in_flight.forget_before(1_001)
+    assert not in_flight.has(GROUP, ID)

@@ -176,17 +176,18 @@ class Correlator:
                 continue
             self._note_evidence(request_id, segment)
             batch = (request_id, segment[0].ingested_at_ms)
-            if extended is not None:
-                self._known_batches.add(batch)
-            elif batch not in self._known_batches and self._identity.is_settled(Mark.LINKED, request_id):
-                fresh.append(segment)  # a new one's, if the line that names its extended id is yet to come
-            if extended is not None and not self._identity.is_settled(Mark.ID, request_id):
+            if extended is None:
+                if batch not in self._known_batches and self._identity.is_settled(Mark.LINKED, request_id):
+                    fresh.append(segment)  # a new one's, if the line that names its extended id is yet to come
+                continue
+            self._known_batches.add(batch)
+            if not self._identity.is_settled(Mark.ID, request_id):
                 # Its access line told the extended id only; a restart may begin behind the line that tells both.
                 learnt = self._learnt.setdefault((segment[0].group, filed_under(segment[-1].at_ms)), set())
                 learnt |= {mark(Mark.ID, request_id), mark(Mark.LINKED, request_id)}
         if fresh:
             # With the lines of those that are settled: what follows of them joins their beginning, no other one.
-            request = self._request([request_id])
+            request = self._request([request_id, *(ids - {request_id})])
             for line in lines:
                 self._add(request, line)
 

@@ -105,10 +105,10 @@ def marks_of(unit: Unit) -> set[int]:
     marks = {mark(Mark.ID, text) for text in unit.ids}
     if unit.extended_ids:
         marks |= {mark(Mark.LINKED, text) for text in unit.ids - unit.extended_ids}
-    if unit.ids == unit.extended_ids:
-        marks.add(mark(Mark.NAMELESS, ""))
     if unit.access is not None:
         marks.add(mark(Mark.ACCESS, unit.access.event.event_id))
+        if unit.access.glance.request_id is None and unit.ids == unit.extended_ids:
+            marks.add(mark(Mark.NAMELESS, ""))
     else:
         minute = unit.first_ms // MINUTE_MS
         marks |= {mark(Mark.UNCLAIMED, text) for text in unit.ids}

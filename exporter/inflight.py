@@ -14,10 +14,13 @@ from exporter.settle import LINK, TRAILERS, ExecutionLine, segments_of
 # Where things stand in `(<uuid>) text`, the form of nearly every execution line; heads begin with the closing bracket.
 _ID, _HEAD, _STATUS = slice(1, 37), slice(37, 39 + execution_log.HEAD), slice(69, None)
 _MIDDLE, _TRAILER, _LINK, _TERMINAL = range(4)
-_KINDS = dict.fromkeys((f") {head}" for head in execution_log.ROUTINE_HEADS), _MIDDLE)
+_KINDS = {
+    **dict.fromkeys((f") {head}" for head in execution_log.ROUTINE_HEADS), _MIDDLE),
+    **dict.fromkeys((f") {text[: execution_log.HEAD]}" for text in TRAILERS), _TRAILER),
+    f") {LINK[: execution_log.HEAD]}": _LINK,
+    f") {execution_log.COMPLETED[: execution_log.HEAD]}": _TERMINAL,
+}
 """What kind of routine line has this head."""
-_KINDS |= dict.fromkeys((f") {text[: execution_log.HEAD]}" for text in TRAILERS), _TRAILER)
-_KINDS |= {f") {LINK[: execution_log.HEAD]}": _LINK, f") {execution_log.COMPLETED[: execution_log.HEAD]}": _TERMINAL}
 _MOST_LINES = 64
 """So many lines under one id are told apart when a request ends: a caller's choice of ids must not cost more."""
 _GOOD_STATUSES = {str(status): status for status in range(100, 400)}

@@ -1,11 +1,8 @@
 """An OpenTelemetry Collector that counts causes of failures in CloudWatch Logs: binary, configuration and metrics.
 
 `OTELCOL` names the binary of a distribution with `awscloudwatchreceiver`, `countconnector`, `prometheusexporter` and
-`deltatocumulativeprocessor`, such as contrib's. Without it the stand-in of `collector-standin/` is built with Go, once,
-into the user's cache: the collector's own modules, but with a receiver of ours. The configuration is for either.
-
-The stand-in lists pages through AWS's SDK and makes a log record of each event, as any such receiver must; contrib's
-also keeps checkpoints and discovers groups. Figures of the stand-in are not contrib's.
+`deltatocumulativeprocessor`, such as contrib's. Without it one of just these modules, as they are published, is built
+with Go, once, into the user's cache (`collector-distribution/`). The configuration is for either.
 """
 
 import json
@@ -29,9 +26,9 @@ import yaml
 from benchmarks.processes import Process, ending, environment, free_address
 from exporter.rules import shipped_text
 
-SOURCES = Path(__file__).parent / "collector-standin"
-VERSION = "0.155.0"
-"""Of the collector's modules, as `collector-standin/go.mod` names them."""
+SOURCES = Path(__file__).parent / "collector-distribution"
+VERSION = "0.145.0"
+"""Of the collector's modules, as `collector-distribution/go.mod` names them: the newest of which all could be had."""
 _OPERATORS = re.compile(r"[\\.+*?()|\[\]{}^$]")
 _COUNTED = re.compile(r"^failures_(\w+?)(?:_total)?(?:\{[^}]*\})? (\S+)", re.MULTILINE)
 
@@ -50,7 +47,7 @@ class Binary:
 
 
 def binary() -> Binary:
-    """The collector that `OTELCOL` names, else the stand-in, built now if it is not in the cache.
+    """The collector that `OTELCOL` names, else one of our own making, built now if it is not in the cache.
 
     Raises `MissingError`.
     """
@@ -58,13 +55,13 @@ def binary() -> Binary:
         if (found := shutil.which(named)) is None:
             raise MissingError(f"OTELCOL={named} is no program")
         return Binary(Path(found).resolve(), "collector of OTELCOL")
-    return Binary(_built(), "collector with a stand-in receiver")
+    return Binary(_built(), f"collector {VERSION}")
 
 
 def _cached() -> Path:
     cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "apigateway-exporter-ci"
     sources = sha256(b"".join(path.read_bytes() for path in sorted(SOURCES.iterdir()))).hexdigest()
-    return cache / f"otelcol-{VERSION}" / f"standin-{sources[:12]}"
+    return cache / f"otelcol-{VERSION}" / sources[:12]
 
 
 def _built() -> Path:
@@ -72,7 +69,7 @@ def _built() -> Path:
     if path.exists():
         return path
     if (go := shutil.which("go")) is None:
-        raise MissingError("it needs the collector that OTELCOL names, or Go to build a stand-in; neither is there")
+        raise MissingError("it needs the collector that OTELCOL names, or Go to build one; neither is there")
     print(f"building {path} from Go modules, once: some minutes …", file=sys.stderr, flush=True)
     began = time.monotonic()
     path.parent.mkdir(parents=True, exist_ok=True)

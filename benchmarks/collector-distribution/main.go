@@ -1,6 +1,6 @@
-// Command standin is an OpenTelemetry Collector with what `python -m benchmarks.collector` needs: its core, the count
-// connector, the cumulation of deltas and the Prometheus exporter as they are published, and in the place of contrib's
-// CloudWatch receiver the one of receiver.go.
+// Command collector is an OpenTelemetry Collector with what `python -m benchmarks.collector` needs: its core, contrib's
+// CloudWatch receiver, the count connector, the cumulation of deltas and the Prometheus exporter, all as they are
+// published.
 package main
 
 import (
@@ -9,6 +9,7 @@ import (
 	"github.com/open-telemetry/opentelemetry-collector-contrib/connector/countconnector"
 	"github.com/open-telemetry/opentelemetry-collector-contrib/exporter/prometheusexporter"
 	"github.com/open-telemetry/opentelemetry-collector-contrib/processor/deltatocumulativeprocessor"
+	"github.com/open-telemetry/opentelemetry-collector-contrib/receiver/awscloudwatchreceiver"
 	"go.opentelemetry.io/collector/component"
 	"go.opentelemetry.io/collector/confmap"
 	"go.opentelemetry.io/collector/confmap/provider/fileprovider"
@@ -22,7 +23,7 @@ import (
 
 func main() {
 	settings := otelcol.CollectorSettings{
-		BuildInfo: component.BuildInfo{Command: "standin", Description: "a collector to be measured"},
+		BuildInfo: component.BuildInfo{Command: "collector", Description: "a collector to be measured"},
 		Factories: factories,
 		ConfigProviderSettings: otelcol.ConfigProviderSettings{
 			ResolverSettings: confmap.ResolverSettings{
@@ -37,7 +38,7 @@ func main() {
 }
 
 func factories() (otelcol.Factories, error) {
-	cloudwatch, count := newFactory(), countconnector.NewFactory()
+	cloudwatch, count := awscloudwatchreceiver.NewFactory(), countconnector.NewFactory()
 	cumulation, prometheus := deltatocumulativeprocessor.NewFactory(), prometheusexporter.NewFactory()
 	return otelcol.Factories{
 		Receivers:  map[component.Type]receiver.Factory{cloudwatch.Type(): cloudwatch},

@@ -9,8 +9,8 @@ from bisect import bisect_left
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from itertools import compress, repeat
-from operator import attrgetter, itemgetter, not_
+from itertools import compress, repeat, takewhile
+from operator import attrgetter, itemgetter
 from typing import NamedTuple, Protocol
 
 from exporter import metrics
@@ -117,15 +117,16 @@ class Taker(Protocol):
 class _Route:
     """What lines with the same status, method, resource, API and error have in common. Equal to itself alone."""
 
-    __slots__ = ("api", "ended_well", "key")
+    __slots__ = ("api", "key", "passed_on")
 
-    def __init__(self, key: CounterKey, api: Api, *, ended_well: bool) -> None:
+    def __init__(self, key: CounterKey, api: Api | None, *, passed_on: bool) -> None:
+        """`key`: what each such line counts under. `api`: None for lines that are no requests, being unreadable."""
         self.key = key
         self.api = api
-        self.ended_well = ended_well
+        self.passed_on = passed_on
 
 
-_NEW_ROUTE = _Route(CounterKey(UNKNOWN, ()), Api(), ended_well=False)
+_NEW_ROUTE = _Route(CounterKey(UNKNOWN, ()), None, passed_on=False)
 """Stands for every route that no line has shown yet."""
 
 Row = Sequence[Scalar]
@@ -157,21 +158,6 @@ class _Latencies(NamedTuple):
             )
 
 
-class _Lines(NamedTuple):
-    """Lines of the same ten seconds, in columns."""
-
-    events: list[LogEvent]
-    rows: list[Row]
-    routes: list[_Route]
-
-    def only(self, wanted: Iterable[bool]) -> "_Lines":
-        """Those that are wanted."""
-        chosen = list(wanted)
-        return _Lines(
-            list(compress(self.events, chosen)), list(compress(self.rows, chosen)), list(compress(self.routes, chosen))
-        )
-
-
 class AccessTaker:
     """Access lines: every one counts for the totals; what failed, or shares an id with a failure, is passed on."""
 
@@ -200,70 +186,79 @@ class AccessTaker:
     def take(self, events: Sequence[LogEvent], seen: Seen) -> None:
         """See `Taker`. A line that ended well costs its reading and a few look-ups."""
         for start in range(0, len(events), _AT_ONCE):
-            self._take_some(sorted(events[start : start + _AT_ONCE], key=_at_ms_of), seen)
+            some = events[start : start + _AT_ONCE]
+            times = list(map(_at_ms_of, some))
+            in_order = sorted(times)
+            if times != in_order:
+                some = sorted(some, key=_at_ms_of)
+            self._take_some(some, in_order, seen)
 
-    def _take_some(self, events: list[LogEvent], seen: Seen) -> None:
-        """Take lines in order of time, each ten seconds together."""
+    def _take_some(self, events: Sequence[LogEvent], times: Sequence[int], seen: Seen) -> None:
+        """Take lines in order of time, which is `times`."""
         rows, unreadable = self._look_at([event.message for event in events])
         if unreadable:
             for place, why in unreadable.items():
-                self._unreadable(events[place], why, seen)
+                seen.add(times[place], self._unreadable(why))
             events = [event for place, event in enumerate(events) if place not in unreadable]
+            times = [event.at_ms for event in events]
+        routes = list(map(self._routes.get, map(_route_of, rows), repeat(_NEW_ROUTE)))
+        if _NEW_ROUTE in routes:
+            routes = [
+                self._new_route(row) if route is _NEW_ROUTE else route for route, row in zip(routes, rows, strict=True)
+            ]
+        self._pass_on(events, rows, routes)
+        self._count(times, rows, routes, seen)
+
+    def _pass_on(self, events: Sequence[LogEvent], rows: Sequence[Row], routes: Sequence[_Route]) -> None:
+        """Show the correlator lines that did not end well, then those that share an id with what is open."""
+        correlator = self._correlator
+        shown: set[int] = set()
+
+        def show(places: Iterable[int]) -> None:
+            for place in places:
+                if place not in shown and isinstance(glance := glance_from(rows[place]), AccessGlance):
+                    correlator.take_access(self._group, events[place], glance)
+                    shown.add(place)
+
+        show(takewhile(lambda _place: not correlator.knows_access_ids, range(len(rows))))
+        unlike = {route for route in set(routes) if route.passed_on}
+        if unlike:
+            show(place for place, route in enumerate(routes) if route in unlike)
+        open_ids = correlator.open_ids
+        for id_of in (_request_id_of, _extended_id_of):
+            if open_ids and not open_ids.keys().isdisjoint(map(id_of, rows)):
+                show(place for place, row in enumerate(rows) if id_of(row) in open_ids)
+
+    def _count(self, times: Sequence[int], rows: Sequence[Row], routes: Sequence[_Route], seen: Seen) -> None:
+        """Count lines in order of time, each ten seconds together."""
         start = 0
-        while start < len(rows) and not self._correlator.knows_access_ids:
-            self._take_alone(events[start], rows[start], seen)
-            start += 1
-        times = list(map(_at_ms_of, events))
-        while start < len(rows):
+        while start < len(routes):
             bucket = times[start] // BUCKET_MS
             end = bisect_left(times, (bucket + 1) * BUCKET_MS, start)
-            self._take_stretch(bucket, events[start:end], rows[start:end], seen)
+            amounts = Counter(routes[start:end])
+            by_api: dict[Api | None, set[_Route]] = {}
+            for route, amount in amounts.items():
+                seen.add(bucket * BUCKET_MS, route.key, amount)
+                by_api.setdefault(route.api, set()).add(route)
+            for api, own in by_api.items():
+                if api is not None:
+                    theirs = rows[start:end]
+                    if len(by_api) > 1:
+                        theirs = list(compress(theirs, map(own.__contains__, routes[start:end])))
+                    self._latencies_of(bucket, api).note(theirs)
             start = end
 
-    def _take_stretch(self, bucket: int, events: list[LogEvent], rows: list[Row], seen: Seen) -> None:
-        """Take lines of the same ten seconds; those that did not end well, or whose ids are open, one by one."""
-        lines = _Lines(events, rows, list(map(self._routes.get, map(_route_of, rows), repeat(_NEW_ROUTE))))
-        unlike = {route for route in set(lines.routes) if not route.ended_well}
-        if unlike:
-            lines = self._take_apart(lines, list(map(unlike.__contains__, lines.routes)), seen)
-        open_ids = self._correlator.open_ids
-        for id_of in (_request_id_of, _extended_id_of):
-            if not open_ids.keys().isdisjoint(map(id_of, lines.rows)):
-                lines = self._take_apart(lines, [id_of(row) in open_ids for row in lines.rows], seen)
-        counts = Counter(lines.routes)
-        for route, count in counts.items():
-            seen.add(bucket * BUCKET_MS, route.key, count)
-        apis = {route.api for route in counts}
-        if len(apis) == 1:
-            self._latencies_of(bucket, apis.pop()).note(lines.rows)
-            return
-        shares: dict[_Route, list[Row]] = {}
-        for route, row in zip(lines.routes, lines.rows, strict=True):
-            shares.setdefault(route, []).append(row)
-        for route, share in shares.items():
-            self._latencies_of(bucket, route.api).note(share)
-
-    def _take_apart(self, lines: _Lines, apart: list[bool], seen: Seen) -> _Lines:
-        """Take some lines one by one. Returns the others."""
-        for event, row in zip(compress(lines.events, apart), compress(lines.rows, apart), strict=True):
-            self._take_alone(event, row, seen)
-        return lines.only(map(not_, apart))
-
-    def _take_alone(self, event: LogEvent, row: Row, seen: Seen) -> None:
-        """Take a line in full: the first of its route, one that failed, or one that an open request may need."""
+    def _new_route(self, row: Row) -> _Route:
+        """The route of a line that may be the first to show it."""
+        known = self._routes.get(_route_of(row))
+        if known is not None:
+            return known
         glance = glance_from(row)
         if isinstance(glance, Unreadable):
-            self._unreadable(event, glance, seen)
-            return
-        self._correlator.take_access(self._group, event, glance)
-        route = self._routes.get(_route_of(row)) or self._make_route(row, glance)
-        seen.add(event.at_ms, route.key)
-        self._latencies_of(event.at_ms // BUCKET_MS, route.api).note([row])
-
-    def _make_route(self, row: Row, glance: AccessGlance) -> _Route:
+            return _Route(self._unreadable(glance), None, passed_on=False)
         api = self._directory.resolve(glance.api_id, glance.stage)
         key = self._admit(self._labelling.requests(api, glance.method, glance.resource, glance.status))
-        route = _Route(key, api, ended_well=glance.status is not None and not is_failed(glance))
+        route = _Route(key, api, passed_on=glance.status is None or is_failed(glance))
         if glance.status is not None and not glance.gateway_error:  # its text differs from line to line
             if len(self._routes) > _ROUTES_KNOWN:
                 self._routes.clear()
@@ -273,8 +268,8 @@ class AccessTaker:
     def _latencies_of(self, bucket: int, api: Api) -> _Latencies:
         return self._latencies.setdefault((bucket, api), _Latencies(Counter(), Counter()))
 
-    def _unreadable(self, event: LogEvent, why: Unreadable, seen: Seen) -> None:
-        seen.add(event.at_ms, CounterKey(UNREADABLE, (self._group.name, why.reason)))
+    def _unreadable(self, why: Unreadable) -> CounterKey:
+        return CounterKey(UNREADABLE, (self._group.name, why.reason))
 
     def begin(self) -> None:
         """See `Taker`."""

@@ -93,9 +93,17 @@ requests = st.fixed_dictionaries(
         "response_ms": st.sampled_from([0, 7, 29_003]),
         "integration_ms": st.sampled_from([None, 5, 1_200]),
         "at_ms": st.integers(0, 45_000),
-        "style": st.sampled_from(["flat", "flat", "flat", "nested", "two names", "text", "nothing"]),
+        "style": st.sampled_from(["flat", "flat", "flat", "nested", "two names", "text", "nothing", "nobody's"]),
     }
 )
+
+
+UNREADABLES = {
+    "text": ("neither one format nor the other", "format_mismatch"),
+    "nothing": ("  ", "empty"),
+    "nobody's": ('{"requestId": "-", "httpMethod": "GET", "responseLatency": 7}', "no_known_field"),
+}
+"""Lines that are no requests, and why."""
 
 
 def expected(lines):
@@ -103,8 +111,8 @@ def expected(lines):
     found: dict[int, Counter[CounterKey]] = {}
     for line in lines:
         counts = found.setdefault((START_MS + line["at_ms"]) // 10_000, Counter())
-        if line["style"] in {"text", "nothing"}:
-            reason = "format_mismatch" if line["style"] == "text" else "empty"
+        if line["style"] in UNREADABLES:
+            _, reason = UNREADABLES[line["style"]]
             counts[CounterKey(UNREADABLE, (GROUP.name, reason))] += 1
             continue
         api = Api(id=line["api"], name=line["api"], stage="prod")
@@ -120,12 +128,11 @@ def expected(lines):
 
 @given(lines=st.lists(requests, max_size=60), cuts=st.lists(st.integers(0, 60), max_size=3))
 def test_whatever_lines_come_together_each_counts_once_and_what_failed_is_passed_on(lines, cuts):
-    text = {"text": "neither one format nor the other", "nothing": "  "}
     events = [
         LogEvent(
             event_id=str(number),
             at_ms=START_MS + line["at_ms"],
-            message=text.get(line["style"]) or json_line(line, line["style"]),
+            message=UNREADABLES.get(line["style"], [""])[0] or json_line(line, line["style"]),
         )
         for number, line in enumerate(lines)
     ]
@@ -140,7 +147,7 @@ def test_whatever_lines_come_together_each_counts_once_and_what_failed_is_passed
         for bucket, counts in found.items()
     }
     assert shown == expected(lines)
-    read = [(event, line) for event, line in zip(events, lines, strict=True) if line["style"] not in text]
+    read = [(event, line) for event, line in zip(events, lines, strict=True) if line["style"] not in UNREADABLES]
     failed = {event.event_id for event, line in read if line["status"] >= 400}
     assert failed <= set(correlator.shown)
     assert len(correlator.shown) == len(set(correlator.shown))

@@ -10,11 +10,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from functools import cache
 from importlib import resources
-from itertools import groupby
+from itertools import groupby, pairwise
 from pathlib import Path
 from types import MappingProxyType
+from typing import NamedTuple
 
-from exporter.conditions.facts import REASON_STEPS, Fact, Facts
+from exporter.conditions import Proof
+from exporter.conditions.facts import REASON_STEPS, Fact, Facts, Value
 from exporter.model import GATEWAY_ERRORS, Cause, Failure, RequestTimeline, Step
 from exporter.rules_file import NO_FAILURE, Rule, RulesError, RulesFile, RuleTest
 
@@ -36,6 +38,65 @@ MAX_EVIDENCE = 1_024
 """Characters of evidence kept: a label-sized proof, not a log line of a megabyte."""
 
 
+class _Verdict(NamedTuple):
+    """The rule that names the cause (None: no rule does), and the facts that prove it."""
+
+    rule: Rule | None
+    proof: Proof
+
+
+class _Question:
+    """The fact that rules ask for next, and what its values lead to."""
+
+    __slots__ = ("answers", "fact")
+
+    def __init__(self, fact: Fact) -> None:
+        self.fact = fact
+        self.answers: dict[tuple[Value, ...], _Question | _Verdict] = {}
+
+
+class _Verdicts:
+    """What came out for facts seen before: most failures of a storm are alike in all that rules ask.
+
+    Which fact is asked for next follows from the values of those before. So the facts of a request, in the order in
+    which they were read, lead to its verdict from one dictionary to the next. May be used by several threads.
+    """
+
+    _MOST = 1_024
+    _FEWEST_FACTS = 4
+    """What fewer led to is found as fast anew; such are reasons that name another id each time."""
+    _LONGEST_VALUE = 512
+
+    def __init__(self) -> None:
+        self._first: _Question | None = None
+        self._kept = 0
+
+    def find(self, facts: Facts) -> _Verdict | None:
+        """The verdict on these facts. Reads those that the rules would read, in the same order."""
+        found: _Question | _Verdict | None = self._first
+        while isinstance(found, _Question):
+            found = found.answers.get(facts[found.fact])
+        return found
+
+    def keep(self, facts: Facts, verdict: _Verdict) -> None:
+        """Remember the verdict on the facts that were read."""
+        asked = list(facts.items())
+        if len(asked) < self._FEWEST_FACTS:
+            return
+        if any(len(str(value)) > self._LONGEST_VALUE for _, values in asked for value in values):
+            return
+        question = self._first
+        if question is None or self._kept >= self._MOST:
+            question = self._first = _Question(asked[0][0])
+            self._kept = 0
+        for (_, values), (following, _) in pairwise(asked):
+            found = question.answers.setdefault(values, _Question(following))
+            assert isinstance(found, _Question), "the same answers lead to the same question"
+            question = found
+        question.answers[asked[-1][1]] = verdict
+        self._kept += 1
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class RuleSet:
     """The closed set of causes and the rules that prove them, in order."""
@@ -44,8 +105,10 @@ class RuleSet:
     rules: tuple[Rule, ...]
     _stretches: tuple[tuple[frozenset[Fact], tuple[Rule, ...]], ...] = field(init=False, repr=False, compare=False)
     """The rules in order, those together that need the same facts: most are of no use to most requests."""
+    _verdicts: "_Verdicts" = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "_verdicts", _Verdicts())
         stretches = tuple((needs, tuple(rules)) for needs, rules in groupby(self.rules, lambda rule: rule.when.needs))
         object.__setattr__(self, "_stretches", stretches)
 
@@ -55,16 +118,26 @@ class RuleSet:
         if not is_failure(judged):
             return None
         facts = Facts(judged)
+        verdict = self._verdicts.find(facts)
+        if verdict is None:
+            verdict = self._first_that_holds(facts)
+            self._verdicts.keep(facts, verdict)
+        rule, proof = verdict
+        if rule is None:
+            evidence = f"status={judged.status}" if judged.status is not None else ""
+            return self._failure(timeline, UNCLASSIFIED, UNCLASSIFIED, evidence, refinable=True)
+        evidence = "; ".join(dict.fromkeys(fact.cite(judged, value) for fact, value in proof))
+        return self._failure(timeline, rule.cause, rule.name, evidence, refinable=rule.refinable)
+
+    def _first_that_holds(self, facts: Facts) -> _Verdict:
         for needs, rules in self._stretches:
             if needs and not any(map(facts.__getitem__, needs)):
                 continue
             for rule in rules:
                 proof = rule.when.match(facts)
                 if proof is not None:
-                    evidence = "; ".join(dict.fromkeys(fact.cite(judged, value) for fact, value in proof))
-                    return self._failure(timeline, rule.cause, rule.name, evidence, refinable=rule.refinable)
-        evidence = f"status={judged.status}" if judged.status is not None else ""
-        return self._failure(timeline, UNCLASSIFIED, UNCLASSIFIED, evidence, refinable=True)
+                    return _Verdict(rule, proof)
+        return _Verdict(None, ())
 
     def holding(self, timeline: RequestTimeline) -> tuple[str, ...]:
         """Every rule that holds for a failed request, by name and in order: the first one names the cause."""

@@ -4,6 +4,7 @@ import contextlib
 import json
 import re
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -237,6 +238,42 @@ def test_classifying_is_total_and_closed(access, lines):
         assert failure.rule == next(iter(shipped_rules().holding(timeline)), UNCLASSIFIED)
     if timeline.status is not None and timeline.status >= 400:
         assert failure is not None
+
+
+@settings(max_examples=150, deadline=None)
+@given(
+    requests=st.lists(st.tuples(st.none() | records, st.lists(steps, max_size=3)), min_size=1, max_size=6),
+    order=st.lists(st.integers(0, 5), min_size=6, max_size=12),
+    most=st.sampled_from([1, 2, 1_024]),
+)
+def test_what_was_judged_before_changes_no_verdict(requests, order, most):
+    used = replace(shipped_rules())
+    used._verdicts._MOST = most
+    for number in order:
+        access, lines = requests[number % len(requests)]
+        timeline = RequestTimeline(api=Api(), access=access, steps=tuple(lines), request_id=None)
+        assert used.classify(timeline) == replace(shipped_rules()).classify(timeline)
+
+
+def test_a_verdict_is_found_once_for_the_same_facts_and_few_are_remembered(monkeypatch):
+    used, anew = replace(shipped_rules()), []
+    find = type(used)._first_that_holds
+    monkeypatch.setattr(type(used), "_first_that_holds", lambda rules, facts: anew.append(facts) or find(rules, facts))
+
+    def judge(message):
+        line = {"requestId": ID, "status": "500", "error.message": message}
+        (request,) = read_excerpt(json.dumps(line)).requests
+        return used.classify(request).evidence
+
+    assert judge("of one") == judge("of one")
+    assert len(anew) == 1
+    for _ in range(2):
+        judge("x" * 10_000)
+    assert len(anew) == 3, "long texts are not kept"
+    for number in range(3_000):
+        judge(f"of {number}")
+    assert len(anew) == 3_003
+    assert used._verdicts._kept <= 1_024
 
 
 asked = st.recursive(

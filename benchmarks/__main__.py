@@ -2,13 +2,13 @@
 
 import sys
 
-from benchmarks import collector, commits, daemon, fetching, idle, pages, scale, scrape, storm, waiting
+from benchmarks import collector, commits, daemon, fetching, idle, pages, scale, scrape, storm, tombstones, waiting
 from benchmarks.otelcol import MissingError
 from benchmarks.results import DIRECTORY, Figure, keep, table
 
 PARTS = {
     part.PART: part.figures
-    for part in (pages, commits, daemon, fetching, waiting, scrape, storm, idle, scale, collector)
+    for part in (pages, commits, daemon, fetching, waiting, scrape, storm, tombstones, idle, scale, collector)
 }
 
 

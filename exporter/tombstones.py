@@ -1,9 +1,9 @@
 """What remains of a settled failure: enough to recognise its lines when they are read again, and no more.
 
 Ids are set by callers and may be reused, so a tombstone stands under several *marks*: 64-bit hashes of a kind and an
-id, filed by the four minutes in which the failure's last line lies. Marks are exact for every practical purpose (one in
-10^12 at a million marks), cannot be turned back into ids, and are forgotten four minutes at a time. This file keeps no
-other times, and does no I/O.
+id, filed by the four minutes in which the failure's last line lies. Marks are exact for every practical purpose (one
+look-up in 10^12 errs at a million marks, one in 10^10 at twenty million), cannot be turned back into ids, and are
+forgotten four minutes at a time. This file keeps no other times, and does no I/O.
 """
 
 from array import array
@@ -51,7 +51,15 @@ _STRETCH = 4
 """So many minutes of marks are filed together: what is asked for is sought in each file, and nearly always in vain."""
 _FEW_MARKS = 65_536
 """So many marks of a file are kept as Python keeps sets: quicker, and six times as large."""
-_BUCKETS = 16_384
+_BUCKET_BITS = 14
+_BUCKETS = 1 << _BUCKET_BITS
+_BODY_BYTES = 6
+
+
+def _placed(one: int) -> tuple[bytes, int]:
+    """What is kept of a mark in a file of many, and in which bucket: 62 of its bits."""
+    body = one >> _BUCKET_BITS & (1 << 8 * _BODY_BYTES) - 1
+    return body.to_bytes(_BODY_BYTES, "little"), one % _BUCKETS
 
 
 def filed_under(at_ms: int) -> int:
@@ -63,9 +71,8 @@ def filed_under(at_ms: int) -> int:
 class Tombstones:
     """The marks of one log group, by minute of their file.
 
-    Those of a file in which much failed are kept as seven of their bytes, one after the other, in buckets by their
-    last 14 bits: eight to twelve bytes a mark. Where two marks meet, a third may seem to stand across them; that is
-    rarer than two ids of the same hash.
+    Those of a file in which much failed are kept as six bytes, one after the other, in buckets by their last 14 bits:
+    seven to eleven bytes a mark. Where two marks meet, a third may seem to stand across them.
     """
 
     def __init__(self, packed: Mapping[int, bytes] | None = None) -> None:
@@ -81,7 +88,7 @@ class Tombstones:
             if wanted in marks:
                 return True
         if self._many:
-            body, bucket = (wanted >> 8).to_bytes(7, "little"), wanted % _BUCKETS
+            body, bucket = _placed(wanted)
             for buckets in self._many.values():
                 if body in buckets[bucket]:
                     return True
@@ -89,7 +96,7 @@ class Tombstones:
 
     def __len__(self) -> int:
         many = sum(len(bucket) for buckets in self._many.values() for bucket in buckets)
-        return sum(map(len, self._few.values())) + many // 7
+        return sum(map(len, self._few.values())) + many // _BODY_BYTES
 
     def add(self, minute: int, marks: Iterable[int]) -> None:
         """File marks under a minute, one that `filed_under` gave."""
@@ -102,7 +109,7 @@ class Tombstones:
             buckets = self._many[minute] = [b""] * _BUCKETS
             marks = self._few.pop(minute)
         for one in marks:
-            body, bucket = (one >> 8).to_bytes(7, "little"), one % _BUCKETS
+            body, bucket = _placed(one)
             if body not in buckets[bucket]:
                 buckets[bucket] += body
 

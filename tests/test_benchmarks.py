@@ -26,6 +26,7 @@ from benchmarks import (
     scale,
     scrape,
     storm,
+    tombstones,
     waiting,
 )
 from benchmarks.__main__ import PARTS
@@ -50,6 +51,7 @@ def test_every_part_is_run_by_make_bench():
         "waiting",
         "scrape",
         "storm",
+        "tombstones",
         "idle",
         "scale",
         "collector",
@@ -65,6 +67,12 @@ def test_both_logs_tell_of_the_same_requests():
     failed = {json.loads(line.message)["requestId"] for line in access if '"status": "502"' in line.message}
     assert 0 < len(failed) < 50
     assert failed == {line.message[1:37] for line in execution if line.message.endswith("status: 502")}
+
+
+def test_marks_of_settled_failures_are_counted_and_weighed():
+    found = list(tombstones.figures(minutes=5, per_second=400))
+    assert [figure.value for figure in found if figure.name == "marks a failure"] == [4, 4, 7]
+    assert all(0 < figure.value < 80 for figure in found if figure.name == "memory")
 
 
 def test_fetching_failures_counts_the_same_failures_for_fewer_bytes(monkeypatch):

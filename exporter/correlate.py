@@ -171,7 +171,7 @@ class Correlator:
         for segment in segments_of(lines, self._max_request_ms) if is_used else [lines]:
             extended = next((found for line in segment if (found := extended_id_of(line.text)) is not None), None)
             self._unlinked = 0 if extended is not None else self._unlinked + 1
-            if not self._identity.knows(request_id, extended):
+            if not (is_used and self._identity.knows(request_id, extended)):
                 fresh.append(segment)
                 continue
             self._note_evidence(request_id, segment)

@@ -79,14 +79,17 @@ def main() -> None:
 
 def figures(*, minutes: int = MINUTES, per_second: int = PER_SECOND) -> Iterator[Figure]:
     """Measure a storm of `minutes` with so many failures `per_second`."""
+    files: dict[float, _Filed] = {}
     for case, access, execution in (
         ("both logs", True, True),
         ("access log only", True, False),
         ("execution log only", False, True),
     ):
         marks = marks_of_a_failure(access=access, execution=execution)
-        with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as process:
-            filed = process.submit(_file, round(marks * minutes * 60 * per_second), minutes).result()
+        if marks not in files:
+            with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as process:
+                files[marks] = process.submit(_file, round(marks * minutes * 60 * per_second), minutes).result()
+        filed = files[marks]
         told = f"{case}, {minutes} min at {per_second:,}/s"
         yield Figure(PART, told, "marks a failure", marks, "")
         yield Figure(PART, told, "memory", filed.mib, "MiB", filed.mib / BUDGET_MIB, f"{BUDGET_MIB} MiB")

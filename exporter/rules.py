@@ -65,7 +65,8 @@ class _Verdicts:
     _MOST = 1_024
     _FEWEST_FACTS = 4
     """What fewer led to is found as fast anew; such are reasons that name another id each time."""
-    _LONGEST_VALUE = 512
+    _MOST_TEXT = 2_048
+    """Characters of all values together: what is longer is not likely to come again."""
 
     def __init__(self) -> None:
         self._first: _Question | None = None
@@ -83,7 +84,7 @@ class _Verdicts:
         asked = list(facts.items())
         if len(asked) < self._FEWEST_FACTS:
             return
-        if any(len(str(value)) > self._LONGEST_VALUE for _, values in asked for value in values):
+        if sum(len(str(value)) for _, values in asked for value in values) > self._MOST_TEXT:
             return
         question = self._first
         if question is None or self._kept >= self._MOST:

@@ -202,15 +202,19 @@ class AccessTaker:
             events = [event for place, event in enumerate(events) if place not in unreadable]
             times = [event.at_ms for event in events]
         routes = list(map(self._routes.get, map(_route_of, rows), repeat(_NEW_ROUTE)))
-        if _NEW_ROUTE in routes:
-            routes = [
-                self._new_route(row) if route is _NEW_ROUTE else route for route, row in zip(routes, rows, strict=True)
-            ]
-        self._pass_on(events, rows, routes)
+        first = [place for place, route in enumerate(routes) if route is _NEW_ROUTE] if _NEW_ROUTE in routes else []
+        for place in first:
+            routes[place] = self._new_route(rows[place])
+        self._pass_on(events, rows, routes, first)
         self._count(times, rows, routes, seen)
 
-    def _pass_on(self, events: Sequence[LogEvent], rows: Sequence[Row], routes: Sequence[_Route]) -> None:
-        """Show the correlator lines that did not end well, then those that share an id with what is open."""
+    def _pass_on(
+        self, events: Sequence[LogEvent], rows: Sequence[Row], routes: Sequence[_Route], first: Sequence[int]
+    ) -> None:
+        """Show the correlator the lines it needs: failures, what shares an id with what is open, and what may be new.
+
+        `first`: the places of lines with a route that was not known: they may log other ids than those before.
+        """
         correlator = self._correlator
         shown: set[int] = set()
 
@@ -221,6 +225,7 @@ class AccessTaker:
                     shown.add(place)
 
         show(takewhile(lambda _place: not correlator.knows_access_ids, range(len(rows))))
+        show(first)
         unlike = {route for route in set(routes) if route.passed_on}
         if unlike:
             show(place for place, route in enumerate(routes) if route in unlike)

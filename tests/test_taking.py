@@ -183,3 +183,18 @@ def test_more_lines_than_are_taken_together_and_more_stages_than_one():
         observed = metrics.latencies(metrics.RESPONSE_LATENCY, api, [(one % 50, 1) for one in mine])
         assert {key: totals[key] for key in observed} == observed
     assert len(found) == 8, "80 seconds, in stretches of ten"
+
+
+def test_a_line_unlike_all_before_it_tells_the_correlator_which_ids_are_logged():
+    """A stage's format was changed: what no failure has shown yet is known by the first success of a new route."""
+
+    def line(number, fields):
+        message = json.dumps({"status": "200", "httpMethod": "GET", **fields})
+        return LogEvent(event_id=f"{number:04}", at_ms=START_MS + number, message=message)
+
+    correlator = Watched()
+    before = [line(number, {"extendedRequestId": f"e{number}=", "resourcePath": "/"}) for number in range(600)]
+    after = [line(600, {"requestId": "r", "extendedRequestId": "e=", "resourcePath": "/new"})]
+    taken([before, after], correlator)
+    assert correlator.shown[-1] == "0600"
+    assert correlator._identity._joins_by_request_id is True

@@ -6,7 +6,6 @@ look-up in 10^12 errs at a million marks, one in 10^10 at twenty million), canno
 forgotten four minutes at a time. This file keeps no other times, and does no I/O.
 """
 
-import secrets
 from array import array
 from collections.abc import Iterable, Mapping
 from enum import StrEnum
@@ -55,15 +54,12 @@ _FEW_MARKS = 65_536
 _BUCKET_BITS = 14
 _BUCKETS = 1 << _BUCKET_BITS
 _BODY_BYTES = 6
-_WHOLE, _BODY, _REST_BITS = (1 << 64) - 1, (1 << 8 * _BODY_BYTES) - 1, 64 - _BUCKET_BITS
-_SPREAD = secrets.randbits(64) | 1
-"""Callers choose ids, hence marks: which of them share a bucket is another matter in each process."""
 
 
 def _placed(one: int) -> tuple[bytes, int]:
-    """What is kept of a mark in a file of many, and in which bucket: 62 bits of what it is multiplied to."""
-    spread = one * _SPREAD & _WHOLE
-    return (spread & _BODY).to_bytes(_BODY_BYTES, "little"), spread >> _REST_BITS
+    """What is kept of a mark in a file of many, and in which bucket: 62 of its bits."""
+    body = one >> _BUCKET_BITS & (1 << 8 * _BODY_BYTES) - 1
+    return body.to_bytes(_BODY_BYTES, "little"), one % _BUCKETS
 
 
 def filed_under(at_ms: int) -> int:
@@ -75,7 +71,7 @@ def filed_under(at_ms: int) -> int:
 class Tombstones:
     """The marks of one log group, by minute of their file.
 
-    Those of a file in which much failed are kept as six bytes, one after the other, in buckets by 14 more bits:
+    Those of a file in which much failed are kept as six bytes, one after the other, in buckets by their last 14 bits:
     seven to eleven bytes a mark. Where two marks meet, a third may seem to stand across them.
     """
 

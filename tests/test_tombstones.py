@@ -3,7 +3,6 @@
 import random
 import tracemalloc
 
-import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -88,16 +87,6 @@ def test_files_in_which_much_failed_know_the_same_marks_and_take_few_bytes_for_e
     stones.drop([4])
     assert len(stones) == 3
     assert not any(one in stones for one in marks[::97])
-
-
-@pytest.mark.parametrize("shift", [0, 16, 50])
-def test_a_caller_who_chooses_ids_by_their_marks_does_not_fill_one_bucket(shift):
-    rng = random.Random(4)
-    alike = (1 << 14) - 1 << shift
-    stones = Tombstones()
-    stones.add(4, [rng.getrandbits(64) & ~alike for _ in range(80_000)])
-    (buckets,) = stones._many.values()
-    assert max(map(len, buckets)) < 100 * 6
 
 
 @given(marks=st.sets(st.integers(0, 2**64 - 1), max_size=50))

@@ -65,10 +65,11 @@ bench: $(INSTALLED) ## Measure the speed promises (about seven minutes; ARGS="pa
 
 clean: ## Remove the virtual environment and everything generated
 	rm -rf $(VENV) dist build .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	rm -f exporter/*.so
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # A venv that lost its interpreter, or that was never finished, is made anew.
-$(INSTALLED): requirements/dev.txt pyproject.toml
+$(INSTALLED): requirements/dev.txt pyproject.toml hatch_build.py exporter/loops.pyx
 	@if ! $(BIN)/python -m pip --version >/dev/null 2>&1; then \
 		for python in python3.13 python3.12 python3.11 python3.14 python3 python; do \
 			if $$python -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; then found=$$python; break; fi; \
@@ -82,4 +83,6 @@ $(INSTALLED): requirements/dev.txt pyproject.toml
 	@$(PIP) install --require-hashes --no-deps -r requirements/dev.txt
 	@echo "installing apigateway-exporter from this checkout"
 	@$(PIP) install --no-deps --no-build-isolation --editable .
+	@$(BIN)/python -c "from exporter.loops import COMPILED; print('its inner loops are compiled' if COMPILED else \
+		'its inner loops are not compiled, for want of a C compiler or of headers of Python: all works, slower')"
 	@touch $@

@@ -6,14 +6,16 @@ next. Lines that are no valid JSON (API Gateway pastes some values in unescaped)
 
 import re
 from collections.abc import Callable, Mapping, Sequence
+from itertools import chain
 from operator import attrgetter
 from typing import NamedTuple, cast
 
 import msgspec
 
 from exporter.access_format import AccessFormatError, Piece, TextFormat, Variable
-from exporter.access_variables import GLANCE_VARIABLES, Scalar, text_of, variables_of
-from exporter.model import Unreadable
+from exporter.access_variables import GLANCE_VARIABLES, Columns, Repeating, Scalar, text_of, variables_of
+from exporter.loops import Form, JsonColumns
+from exporter.model import LogEvent, Unreadable
 
 NOT_JSON = Unreadable(reason="not_json")
 """Not a JSON object, nor the torn remains of one."""
@@ -50,6 +52,8 @@ class _Learnt(NamedTuple):
 
     decode: Callable[[str], object]
     glance_values: Callable[[object], tuple[Scalar, ...]]
+    many: JsonColumns
+    """Reads many of them at a time."""
 
 
 def _struct_for(tree: Mapping[str, object], prefix: str, place: str, places: dict[str, str]) -> type | None:
@@ -80,7 +84,40 @@ def _struct_for(tree: Mapping[str, object], prefix: str, place: str, places: dic
     )
 
 
-def _learn(tree: Mapping[str, object], names: Mapping[str, str]) -> _Learnt | None:
+_MARK = re.compile("\ue000([0-9]+)\ue001")
+"""What stands in the place of a value, to find out where it goes."""
+_KEY_OR_VALUE = re.compile(
+    r'"(?:[^"\\]|\\.)*+"\s*+:|(?P<text>"(?:[^"\\]|\\.)*+")|(?P<number>(?<=[\s:,\[])(?:0|[1-9][0-9]*+)(?![.eE]))',
+    re.ASCII,
+)
+
+
+def form_of(line: str, names: Mapping[str, str]) -> Form | None:
+    """How a valid line looks around its values; None where values that are wanted cannot be told from the rest.
+
+    Each value is replaced by its number and the line decoded again: its path is told by the decoder alone.
+    """
+    found = [match for match in _KEY_OR_VALUE.finditer(line) if match.lastgroup]
+    quoted = [match.lastgroup == "text" for match in found]
+    ends = [0, *(match.end() - mark for match, mark in zip(found, quoted, strict=True))]
+    starts = [*(match.start() + mark for match, mark in zip(found, quoted, strict=True)), len(line)]
+    between = [line[end:start] for end, start in zip(ends, starts, strict=True)]
+    numbered = [f"\ue000{number}\ue001" if mark else f'"\ue000{number}\ue001"' for number, mark in enumerate(quoted)]
+    try:
+        tree = _decode("".join(chain.from_iterable(zip(between, [*numbered, ""], strict=True))))
+    except REFUSED:
+        return None
+    columns = [-1] * len(found)
+    for path, value in _flat(tree).items():
+        if names.get(path) in GLANCE_VARIABLES:
+            number = _MARK.fullmatch(value) if isinstance(value, str) else None
+            if number is None:
+                return None  # neither a text nor a whole number
+            columns[int(number[1])] = GLANCE_VARIABLES.index(names[path])
+    return between, quoted, columns
+
+
+def _learn(line: str, tree: Mapping[str, object], names: Mapping[str, str]) -> _Learnt | None:
     places: dict[str, str] = {}
     kind = _struct_for(tree, "", "", places)
     if kind is None:
@@ -90,7 +127,14 @@ def _learn(tree: Mapping[str, object], names: Mapping[str, str]) -> _Learnt | No
     found = [attribute for attribute in wanted if attribute is not None]
     if len(found) < len(wanted):
         return None  # one stands in a list
-    return _Learnt(decode=msgspec.json.Decoder(kind).decode, glance_values=attrgetter(*found))
+    return _learnt(msgspec.json.Decoder(kind).decode, attrgetter(*found), form_of(line, names))
+
+
+def _learnt(
+    decode: Callable[[str], object], glance_values: Callable[[object], tuple[Scalar, ...]], form: Form | None
+) -> _Learnt:
+    many = JsonColumns(decode, glance_values, REFUSED, form, len(GLANCE_VARIABLES))
+    return _Learnt(decode, glance_values, many)
 
 
 # ---------------------------------------------------------------------------------------------------------- torn lines
@@ -160,8 +204,6 @@ def _cleaned(text: str) -> str | None:
 
 
 # ------------------------------------------------------------------------------------------------------------ a format
-
-_MARK = re.compile("\ue000([0-9]+)\ue001")
 
 
 class JsonFormat(NamedTuple):
@@ -235,9 +277,10 @@ def _chosen(values: Mapping[str, str]) -> Sequence[Scalar]:
     return tuple(values.get(name) for name in GLANCE_VARIABLES)
 
 
-_NO_KEYS = _Learnt(
-    decode=msgspec.json.Decoder(msgspec.defstruct("Line", [], forbid_unknown_fields=True)).decode,
-    glance_values=lambda _line: (None,) * len(GLANCE_VARIABLES),
+_NO_KEYS = _learnt(
+    msgspec.json.Decoder(msgspec.defstruct("Line", [], forbid_unknown_fields=True)).decode,
+    lambda _line: (None,) * len(GLANCE_VARIABLES),
+    None,
 )
 """What is learnt before the first line: an object without keys."""
 
@@ -245,8 +288,7 @@ _NO_KEYS = _Learnt(
 class JsonLines:
     """Reads JSON lines, of one format or of any. Keeps what it learnt of keys, never a value.
 
-    `decode` and `chosen` read a line with the keys of the last one: `chosen(decode(line))` are its values of
-    GLANCE_VARIABLES; one of `REFUSED` is raised for any other line, which `look` then reads.
+    `read` reads lines with the keys of the last one; any other line is for `look`.
     """
 
     def __init__(self, known: JsonFormat | None = None) -> None:
@@ -255,21 +297,22 @@ class JsonLines:
         self._prefer(_NO_KEYS)
         self._names: dict[tuple[str, ...], dict[str, str]] = {}
 
+    def read(self, events: list[LogEvent], start: int, columns: Columns, known: Mapping[Repeating, object]) -> int:
+        """Add the values of the lines from place `start` on; returns how many were read.
+
+        The first line with other keys than the last one that `look` read is the end of it.
+        """
+        return self._learnt[0].many.read(events, start, columns, known)
+
     def look(self, line: str) -> Sequence[Scalar] | Unreadable:
         """The values of GLANCE_VARIABLES. `line` has no white space around it."""
-        try:
-            found = self.decode(line)
-        except REFUSED:
-            return self._look_at_unusual(line)
-        return self.chosen(found)
-
-    def _look_at_unusual(self, line: str) -> Sequence[Scalar] | Unreadable:
-        for learnt in self._learnt[1:]:
+        for learnt in self._learnt:
             try:
                 found = learnt.decode(line)
             except REFUSED:
                 continue
-            self._prefer(learnt)
+            if learnt is not self._learnt[0]:
+                self._prefer(learnt)
             return learnt.glance_values(found)
         try:
             tree = _decode(line)
@@ -279,14 +322,13 @@ class JsonLines:
             return NOT_JSON
         scalars = _flat(tree)
         if len(self._learnt) < _MAX_LEARNT and not (self._known and self._known.composites):
-            learnt_now = _learn(tree, self._names_of(scalars))
+            learnt_now = _learn(line, tree, self._names_of(scalars))
             if learnt_now is not None:
                 self._prefer(learnt_now)
         return _chosen(self._values_of(scalars))
 
     def _prefer(self, learnt: _Learnt) -> None:
         self._learnt = [learnt, *(other for other in self._learnt if other is not learnt)]
-        self.decode, self.chosen = learnt
 
     def values(self, line: str) -> dict[str, str] | Unreadable:
         """Every value by its variable; keys that tell of none keep their name."""

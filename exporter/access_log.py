@@ -6,13 +6,22 @@ keeps nothing of a line but the names of its keys.
 """
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import cache, lru_cache
 from typing import NamedTuple, Protocol
 
 from exporter.access_format import FORMAT_MISMATCH, AccessFormatError, Piece, TextFormat, Variable, pieces_of
-from exporter.access_json import REFUSED, JsonLines, json_format
-from exporter.access_variables import GLANCE_VARIABLES, Scalar, glance_from, record_from, text_of, variables_of
+from exporter.access_json import JsonLines, json_format
+from exporter.access_variables import (
+    GLANCE_VARIABLES,
+    Columns,
+    Repeating,
+    Scalar,
+    glance_from,
+    record_from,
+    text_of,
+    variables_of,
+)
 from exporter.model import AccessGlance, AccessRecord, LogEvent, Unreadable
 
 __all__ = ["AccessFormatError", "AccessParser", "access_parser"]
@@ -25,8 +34,8 @@ _FORMATS_KEPT = 256
 class Looks(NamedTuple):
     """What some lines show when looked at."""
 
-    rows: list[Sequence[Scalar]]
-    """Of those that could be read, in their order: the values of `GLANCE_VARIABLES`."""
+    columns: Columns
+    """Of those that could be read, in their order."""
     unreadable: dict[int, Unreadable]
     """The others, by their place."""
 
@@ -34,8 +43,11 @@ class Looks(NamedTuple):
 class AccessParser(Protocol):
     """Reads the access lines of one log group. Not to be shared between threads that read at the same time."""
 
-    def look_at(self, messages: Sequence[str]) -> Looks:
-        """The values of `GLANCE_VARIABLES`, as logged: the cheapest reading, for every line."""
+    def look_at(self, events: list[LogEvent], known: Mapping[Repeating, object]) -> Looks:
+        """The values of `GLANCE_VARIABLES`, as logged: the cheapest reading, for every line.
+
+        `known`: what stands for values that repeat.
+        """
         ...
 
     def glance(self, message: str) -> AccessGlance | Unreadable:
@@ -222,29 +234,25 @@ class _Parser:
         self._look = reader.look
         self._json = json
 
-    def look_at(self, messages: Sequence[str]) -> Looks:
-        looks = Looks(rows=[], unreadable={})
-        rest, read, json = iter(messages), 0, self._json
-        while read < len(messages):
-            if json is not None and messages[read][:1] == "{":
-                before = len(looks.rows)
-                # Lines with the keys of the one before, as nearly all JSON lines have. What was read before one that is
-                # refused stays in the list.
-                try:
-                    looks.rows.extend(map(json.chosen, map(json.decode, rest)))
-                except REFUSED:
-                    read += len(looks.rows) - before
-                else:
+    def look_at(self, events: list[LogEvent], known: Mapping[Repeating, object]) -> Looks:
+        columns, unreadable = Columns([], [], [], [], [], []), dict[int, Unreadable]()
+        rows: list[Sequence[Scalar]] = []
+        read, json = 0, self._json
+        while read < len(events):
+            if json is not None and events[read].message[:1] == "{":
+                columns.add(rows, known)
+                rows.clear()
+                read += json.read(events, read, columns, known)  # nearly all lines have the keys of the one before
+                if read == len(events):
                     break
-            else:
-                next(rest)
-            found = self._look_at_one(messages[read])
+            found = self._look_at_one(events[read].message)
             if isinstance(found, Unreadable):
-                looks.unreadable[read] = found
+                unreadable[read] = found
             else:
-                looks.rows.append(found)
+                rows.append(found)
             read += 1
-        return looks
+        columns.add(rows, known)
+        return Looks(columns, unreadable)
 
     def _look_at_one(self, message: str) -> Sequence[Scalar] | Unreadable:
         line = message.strip()

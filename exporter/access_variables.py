@@ -7,6 +7,9 @@ registered ones, resources are templates, times must be near the line's own.
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from functools import lru_cache
+from itertools import repeat
+from operator import itemgetter
+from typing import Any, NamedTuple
 
 from exporter.model import GATEWAY_ERRORS, UNKNOWN, AccessGlance, AccessRecord, LogEvent, PhaseOutcome, Unreadable
 
@@ -60,6 +63,35 @@ GLANCE_VARIABLES = (
 """What `glance_from` takes, in its order."""
 ROUTE_FROM = 5
 """Where the repeating values of GLANCE_VARIABLES begin."""
+_columns_of = [itemgetter(place) for place in range(ROUTE_FROM)]
+_repeating_of = itemgetter(slice(ROUTE_FROM, None))
+Repeating = tuple[Scalar, ...]
+"""The values of a line that repeat from line to line."""
+
+
+class Columns(NamedTuple):
+    """The values of GLANCE_VARIABLES in many lines."""
+
+    request_ids: list[Scalar]
+    extended_ids: list[Scalar]
+    responses: list[Scalar]
+    integrations: list[Scalar]
+    dotted_integrations: list[Scalar]
+    routes: list[Any]
+    """For each line what is known of its values that repeat, else these values, as a tuple."""
+
+    def add(self, rows: Sequence[Sequence[Scalar]], known: Mapping[Repeating, object]) -> None:
+        """Append the values of some lines."""
+        *columns, routes = self
+        for column, value_of in zip(columns, _columns_of, strict=True):
+            column.extend(map(value_of, rows))
+        repeating = list(map(_repeating_of, rows))
+        routes.extend(map(known.get, repeating, repeating))
+
+    def row(self, place: int, repeating: Repeating) -> Sequence[Scalar]:
+        """The values of the line at this place, of which the repeating ones are given."""
+        *columns, _ = self
+        return (*(column[place] for column in columns), *repeating)
 
 
 # ------------------------------------------------------------------------------------------------- names people choose
@@ -211,6 +243,13 @@ def ms_of(value: Scalar) -> int | None:
         return known
     text = text_of(value)
     return round(float(text)) if text is not None and _NUMBER.fullmatch(text) else None
+
+
+def milliseconds(amounts: Mapping[Scalar, int]) -> list[tuple[int, int]]:
+    """Latencies as logged, and how often each was, as milliseconds; what is none is left out."""
+    read = zip(map(_known_ms_of, amounts, repeat(_UNREAD)), amounts.items(), strict=True)
+    found = [(ms if ms != _UNREAD else ms_of(value), amount) for ms, (value, amount) in read]
+    return [(ms, amount) for ms, amount in found if ms is not None]
 
 
 _METHODS: dict[Scalar, str] = {

@@ -26,6 +26,7 @@ from exporter.commands.test_rules import test_rules
 from exporter.config import Config, ConfigError, load_config
 from exporter.daemon import Daemon, WebOptions, heed_signals
 from exporter.ledger import LedgerError
+from exporter.loops import COMPILED
 from exporter.otlp_settings import OtlpError
 from exporter.rules import RulesError
 from exporter.sources.demo import DemoCloud, DemoUnavailable, demo_config_text, demo_environ
@@ -88,7 +89,11 @@ def _logging(command: _Command) -> _Command:
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "auto_envvar_prefix": None})
-@click.version_option(VERSION, prog_name="apigateway-exporter")
+@click.version_option(
+    VERSION,
+    prog_name="apigateway-exporter",
+    message=f"%(prog)s, version %(version)s ({'compiled' if COMPILED else 'not compiled'})",
+)
 def main() -> None:
     """Tell why Amazon API Gateway requests fail: counters for Prometheus, traces over OpenTelemetry."""
 

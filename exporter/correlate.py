@@ -122,7 +122,7 @@ class Correlator:
             request.units = None
 
     def take_executions(
-        self, group: LogGroup, events: Iterable[LogEvent], ended: list[tuple[int, int]] | None = None
+        self, group: LogGroup, events: list[LogEvent], ended: list[tuple[int, int]] | None = None
     ) -> list[LogEvent]:
         """Look at execution lines, in order of time. Returns those that carry no request id and join nothing.
 

@@ -26,6 +26,7 @@ from exporter.discovery import Discovered
 from exporter.failures import FailurePages, RecentFailures
 from exporter.fleet import Fleet
 from exporter.ledger.sqlite import SqliteLedger
+from exporter.loops import COMPILED
 from exporter.metrics.self_metrics import SelfMetrics
 from exporter.metrics.totals import Totals
 from exporter.otlp_settings import OtlpError
@@ -184,7 +185,9 @@ class Daemon:
         self._scheduler.add_job(self._keep_house, "interval", seconds=_HOUSEKEEPING_SECONDS)
         self._scheduler.start()
         host, port = self.address
-        _log.info("started", version=VERSION, watches=len(self._plan.specs), address=f"{host}:{port}")
+        _log.info(
+            "started", version=VERSION, compiled=COMPILED, watches=len(self._plan.specs), address=f"{host}:{port}"
+        )
 
     def wait(self) -> None:
         """Return when a stop is asked for."""

@@ -1,29 +1,26 @@
 """Execution lines of requests whose end has not been seen: kept as they came, let go when their request ends well.
 
-Nearly every execution line is a routine line of a request that will end well: it costs two slices and two look-ups
-here, and is never parsed. Whatever else a line may be is left to the caller. It holds memory only, and judges nothing.
+Nearly every execution line is a routine line of a request that will end well: it is filed by `loops`, and never parsed.
+Whatever else a line may be is left to the caller. It holds memory only, and judges nothing.
 """
 
 from collections import defaultdict
-from collections.abc import Container, Iterable, Iterator
+from collections.abc import Container, Iterator
 
-from exporter import execution_log
+from exporter import execution_log, loops
 from exporter.model import LogEvent, LogGroup
 from exporter.settle import LINK, TRAILERS, ExecutionLine, segments_of
 
-# Where things stand in `(<uuid>) text`, the form of nearly every execution line; heads begin with the closing bracket.
-_ID, _HEAD, _STATUS = slice(1, 37), slice(37, 39 + execution_log.HEAD), slice(69, None)
-_MIDDLE, _TRAILER, _LINK, _TERMINAL = range(4)
 _KINDS = {
-    **dict.fromkeys((f") {head}" for head in execution_log.ROUTINE_HEADS), _MIDDLE),
-    **dict.fromkeys((f") {text[: execution_log.HEAD]}" for text in TRAILERS), _TRAILER),
-    f") {LINK[: execution_log.HEAD]}": _LINK,
-    f") {execution_log.COMPLETED[: execution_log.HEAD]}": _TERMINAL,
+    **dict.fromkeys((f") {head}" for head in execution_log.ROUTINE_HEADS), loops.MIDDLE),
+    **dict.fromkeys((f") {text[: execution_log.HEAD]}" for text in TRAILERS), loops.TRAILER),
+    f") {LINK[: execution_log.HEAD]}": loops.LINK,
+    f") {execution_log.COMPLETED[: execution_log.HEAD]}": loops.TERMINAL,
 }
-"""What kind of routine line has this head."""
+"""What kind of routine line has this head, which begins with the bracket behind the request id."""
+_ROUTINE = loops.Routine(_KINDS)
 _MOST_LINES = 64
 """So many lines under one id are told apart when a request ends: a caller's choice of ids must not cost more."""
-_GOOD_STATUSES = {str(status): status for status in range(100, 400)}
 
 
 class InFlight:
@@ -38,7 +35,7 @@ class InFlight:
     def unusual(
         self,
         group: LogGroup,
-        events: Iterable[LogEvent],
+        events: list[LogEvent],
         open_ids: Container[str],
         ended: list[tuple[int, int]] | None,
     ) -> Iterator[LogEvent]:
@@ -46,34 +43,21 @@ class InFlight:
 
         Lines of open requests are not taken in. `ended` gets the event time and status of what ended well.
         """
-        lines_by_id = self._lines[group]
-        lines_of, kind_of, good_status = lines_by_id.get, _KINDS.get, _GOOD_STATUSES.get
-        for event in events:
+        lines_by_id, place = self._lines[group], -1
+        while (place := _ROUTINE.take(events, place + 1, lines_by_id, open_ids, self._shared, ended)) < len(events):
+            event = events[place]
             message = event.message
-            kind = kind_of(message[_HEAD])
-            if kind is None:
-                yield event
-                continue
-            request_id = message[_ID]
-            lines = lines_of(request_id)
-            if lines is None:
-                if kind == _TERMINAL or request_id in open_ids:
-                    yield event
-                elif kind != _TRAILER:  # that is of a request that ended well and was dropped
-                    lines_by_id[request_id] = [event]
-            elif kind != _TERMINAL:
+            kind, request_id = _KINDS.get(message[loops.HEAD]), message[loops.ID]
+            lines, status = lines_by_id.get(request_id), loops.GOOD_STATUSES.get(message[loops.STATUS])
+            if kind == loops.LINK and lines is not None:
                 lines.append(event)
-                if kind == _LINK:
-                    self._shared.add(request_id)
-            elif (status := good_status(message[_STATUS])) is None:
-                yield event
-            else:
+                self._shared.add(request_id)
+            elif kind == loops.TERMINAL and lines is not None and status is not None:
                 if ended is not None:
                     ended.append((event.at_ms, status))
-                if request_id in self._shared:
-                    self.end(group, request_id, event)
-                else:
-                    del lines_by_id[request_id]
+                self.end(group, request_id, event)
+            else:
+                yield event
 
     def add(self, group: LogGroup, request_id: str, event: LogEvent) -> None:
         """Take in one line."""

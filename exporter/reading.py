@@ -7,8 +7,8 @@ is settled, or what is committed.
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from operator import lt
 
+from exporter.loops import are_ascending
 from exporter.model import LogEvent, LogGroup, Page, Window
 from exporter.sources import ListingBroken, Source, Unavailable
 from exporter.taking import Taker
@@ -129,11 +129,10 @@ class _Unique:
         """The events that were not seen before. Raises `_Unordered`."""
         events = page.events
         if self._ids is None:
-            ids = [event.event_id for event in events]
             # Parts share no event: the order within each is proof.
-            if not (ids[0] > self._last.get(page.part, "") and all(map(lt, ids, ids[1:]))):
+            if not are_ascending(events, self._last.get(page.part, "")):
                 raise _Unordered
-            self._last[page.part] = ids[-1]
+            self._last[page.part] = events[-1].event_id
             return events
         new = []
         for event in events:

@@ -9,13 +9,13 @@ from bisect import bisect_left
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from itertools import compress, repeat, takewhile
-from operator import attrgetter, itemgetter
+from itertools import compress, takewhile
+from operator import attrgetter
 from typing import NamedTuple, Protocol
 
 from exporter import metrics
 from exporter.access_log import AccessParser
-from exporter.access_variables import ROUTE_FROM, Scalar, glance_from, ms_of
+from exporter.access_variables import Columns, Repeating, Scalar, glance_from, milliseconds
 from exporter.correlate import Correlator
 from exporter.model import UNKNOWN, AccessGlance, Api, CounterKey, LogEvent, LogGroup, Unreadable
 from exporter.settle import is_failed
@@ -101,7 +101,7 @@ class Taker(Protocol):
     counts: bool
     """Whether lines are counted, so that a page which comes twice must not be taken twice."""
 
-    def take(self, events: Sequence[LogEvent], seen: Seen) -> None:
+    def take(self, events: list[LogEvent], seen: Seen) -> None:
         """Count and pass on the lines of a page, in order."""
         ...
 
@@ -117,28 +117,22 @@ class Taker(Protocol):
 class _Route:
     """What lines with the same status, method, resource, API and error have in common. Equal to itself alone."""
 
-    __slots__ = ("api", "key", "passed_on")
+    __slots__ = ("api", "key", "passed_on", "repeating")
 
-    def __init__(self, key: CounterKey, api: Api | None, *, passed_on: bool) -> None:
-        """`key`: what each such line counts under. `api`: None for lines that are no requests, being unreadable."""
+    def __init__(self, repeating: Repeating, key: CounterKey, api: Api | None, *, passed_on: bool) -> None:
+        """`repeating`: as the lines have it. `key`: what each such line counts under.
+
+        `api`: None for lines that are no requests, being unreadable.
+        """
+        self.repeating = repeating
         self.key = key
         self.api = api
         self.passed_on = passed_on
 
 
-_NEW_ROUTE = _Route(CounterKey(UNKNOWN, ()), None, passed_on=False)
-"""Stands for every route that no line has shown yet."""
-
-Row = Sequence[Scalar]
-"""The values of `GLANCE_VARIABLES` in an access line."""
-
 _AT_ONCE = 512
 """So many lines are taken together: enough to share the cost, few enough for the processor's caches."""
 _at_ms_of = attrgetter("at_ms")
-_request_id_of, _extended_id_of, _response_ms_of, _integration_ms_of, _dotted_integration_ms_of = map(
-    itemgetter, range(ROUTE_FROM)
-)
-_route_of = itemgetter(slice(ROUTE_FROM, None))
 
 
 class _Latencies(NamedTuple):
@@ -147,15 +141,13 @@ class _Latencies(NamedTuple):
     responses: Counter[Scalar]
     integrations: Counter[Scalar]
 
-    def note(self, rows: Sequence[Row]) -> None:
-        """Count those of some lines."""
-        self.responses.update(map(_response_ms_of, rows))
-        integrations = self.integrations
-        integrations.update(map(_integration_ms_of, rows))
-        if integrations.pop(None, 0) + integrations.pop("-", 0):  # it goes by two names; a dash stands for no value
-            integrations.update(
-                _dotted_integration_ms_of(row) for row in rows if _integration_ms_of(row) in {None, "-"}
-            )
+    def note(self, responses: Iterable[Scalar], integrations: Sequence[Scalar], dotted: Sequence[Scalar]) -> None:
+        """Count those of some lines; `dotted`: the other name of the integration's latency."""
+        self.responses.update(responses)
+        self.integrations.update(integrations)
+        if self.integrations.pop(None, 0) + self.integrations.pop("-", 0):  # a dash stands for no value
+            absent = [value in {None, "-"} for value in integrations]
+            self.integrations.update(compress(dotted, absent))
 
 
 class AccessTaker:
@@ -179,11 +171,13 @@ class AccessTaker:
         self._correlator = correlator
         self._admit = admit
         self._labelling = labelling
-        self._routes: dict[Row, _Route] = {}
+        self._routes: dict[Repeating, _Route] = {}
+        self._amounts: dict[int, Counter[_Route]] = {}
+        """By ten seconds."""
         self._latencies: dict[tuple[int, Api], _Latencies] = {}
         """By ten seconds and API."""
 
-    def take(self, events: Sequence[LogEvent], seen: Seen) -> None:
+    def take(self, events: list[LogEvent], seen: Seen) -> None:
         """See `Taker`. A line that ended well costs its reading and a few look-ups."""
         for start in range(0, len(events), _AT_ONCE):
             some = events[start : start + _AT_ONCE]
@@ -193,81 +187,85 @@ class AccessTaker:
                 some = sorted(some, key=_at_ms_of)
             self._take_some(some, in_order, seen)
 
-    def _take_some(self, events: Sequence[LogEvent], times: Sequence[int], seen: Seen) -> None:
+    def _take_some(self, events: list[LogEvent], times: Sequence[int], seen: Seen) -> None:
         """Take lines in order of time, which is `times`."""
-        rows, unreadable = self._look_at([event.message for event in events])
+        columns, unreadable = self._look_at(events, self._routes)
         if unreadable:
             for place, why in unreadable.items():
                 seen.add(times[place], self._unreadable(why))
             events = [event for place, event in enumerate(events) if place not in unreadable]
             times = [event.at_ms for event in events]
-        routes = list(map(self._routes.get, map(_route_of, rows), repeat(_NEW_ROUTE)))
-        first = [place for place, route in enumerate(routes) if route is _NEW_ROUTE] if _NEW_ROUTE in routes else []
-        for place in first:
-            routes[place] = self._new_route(rows[place])
-        self._pass_on(events, rows, routes, first)
-        self._count(times, rows, routes, seen)
+        routes, first = columns.routes, []
+        if tuple in set(map(type, routes)):
+            for place, repeating in enumerate(routes):
+                if type(repeating) is tuple:
+                    route = self._routes.get(repeating)
+                    if route is None:
+                        route = self._new_route(columns.row(place, repeating), repeating)
+                        first.append(place)
+                    routes[place] = route
+        self._pass_on(events, columns, first)
+        self._count(times, columns)
 
-    def _pass_on(
-        self, events: Sequence[LogEvent], rows: Sequence[Row], routes: Sequence[_Route], first: Sequence[int]
-    ) -> None:
+    def _pass_on(self, events: Sequence[LogEvent], columns: Columns, first: Sequence[int]) -> None:
         """Show the correlator the lines it needs: failures, what shares an id with what is open, and what may be new.
 
         `first`: the places of lines with a route that was not known: they may log other ids than those before.
         """
-        correlator = self._correlator
+        correlator, routes = self._correlator, columns.routes
         shown: set[int] = set()
 
         def show(places: Iterable[int]) -> None:
             for place in places:
-                if place not in shown and isinstance(glance := glance_from(rows[place]), AccessGlance):
+                if place in shown:
+                    continue
+                glance = glance_from(columns.row(place, routes[place].repeating))
+                if isinstance(glance, AccessGlance):
                     correlator.take_access(self._group, events[place], glance)
                     shown.add(place)
 
-        show(takewhile(lambda _place: not correlator.knows_access_ids, range(len(rows))))
+        show(takewhile(lambda _place: not correlator.knows_access_ids, range(len(routes))))
         show(first)
         unlike = {route for route in set(routes) if route.passed_on}
         if unlike:
             show(place for place, route in enumerate(routes) if route in unlike)
         open_ids = correlator.open_ids
-        for id_of in (_request_id_of, _extended_id_of):
-            if open_ids and not open_ids.keys().isdisjoint(map(id_of, rows)):
-                show(place for place, row in enumerate(rows) if id_of(row) in open_ids)
+        for ids in (columns.request_ids, columns.extended_ids):
+            if open_ids and not open_ids.keys().isdisjoint(ids):
+                show(place for place, text in enumerate(ids) if text in open_ids)
 
-    def _count(self, times: Sequence[int], rows: Sequence[Row], routes: Sequence[_Route], seen: Seen) -> None:
+    def _count(self, times: Sequence[int], columns: Columns) -> None:
         """Count lines in order of time, each ten seconds together."""
         start = 0
-        while start < len(routes):
+        while start < len(times):
             bucket = times[start] // BUCKET_MS
             end = bisect_left(times, (bucket + 1) * BUCKET_MS, start)
-            amounts = Counter(routes[start:end])
-            by_api: dict[Api | None, set[_Route]] = {}
-            for route, amount in amounts.items():
-                seen.add(bucket * BUCKET_MS, route.key, amount)
-                by_api.setdefault(route.api, set()).add(route)
-            for api, own in by_api.items():
+            part = slice(start, end)
+            routes: list[_Route] = columns.routes[part]
+            self._amounts.setdefault(bucket, Counter()).update(routes)
+            latencies = [columns.responses[part], columns.integrations[part], columns.dotted_integrations[part]]
+            apis = {id(route.api): route.api for route in set(routes)}  # the directory gives the same one each time
+            for api in apis.values():
                 if api is not None:
-                    theirs = rows[start:end]
-                    if len(by_api) > 1:
-                        theirs = list(compress(theirs, map(own.__contains__, routes[start:end])))
-                    self._latencies_of(bucket, api).note(theirs)
+                    theirs = latencies
+                    if len(apis) > 1:
+                        chosen = [route.api is api for route in routes]
+                        theirs = [list(compress(column, chosen)) for column in latencies]
+                    self._latencies_of(bucket, api).note(*theirs)
             start = end
 
-    def _new_route(self, row: Row) -> _Route:
-        """The route of a line that may be the first to show it."""
-        known = self._routes.get(_route_of(row))
-        if known is not None:
-            return known
+    def _new_route(self, row: Sequence[Scalar], repeating: Repeating) -> _Route:
+        """The route of a line that is the first to show it; `repeating`: the values of it that repeat."""
         glance = glance_from(row)
         if isinstance(glance, Unreadable):
-            return _Route(self._unreadable(glance), None, passed_on=False)
+            return _Route(repeating, self._unreadable(glance), None, passed_on=False)
         api = self._directory.resolve(glance.api_id, glance.stage)
         key = self._admit(self._labelling.requests(api, glance.method, glance.resource, glance.status))
-        route = _Route(key, api, passed_on=glance.status is None or is_failed(glance))
+        route = _Route(repeating, key, api, passed_on=glance.status is None or is_failed(glance))
         if glance.status is not None and not glance.gateway_error:  # its text differs from line to line
             if len(self._routes) > _ROUTES_KNOWN:
                 self._routes.clear()
-            self._routes[_route_of(row)] = route
+            self._routes[repeating] = route
         return route
 
     def _latencies_of(self, bucket: int, api: Api) -> _Latencies:
@@ -278,16 +276,19 @@ class AccessTaker:
 
     def begin(self) -> None:
         """See `Taker`."""
+        self._amounts.clear()
         self._latencies.clear()
 
     def finish(self, seen: Seen) -> None:
         """See `Taker`: latencies become buckets and sums, each distinct one once."""
+        for bucket, amounts in self._amounts.items():
+            for route, amount in amounts.items():
+                seen.add(bucket * BUCKET_MS, route.key, amount)
         for (bucket, api), found in self._latencies.items():
             for histogram, values in zip((metrics.RESPONSE_LATENCY, metrics.INTEGRATION_LATENCY), found, strict=True):
-                observed = [(ms, count) for value, count in values.items() if (ms := ms_of(value)) is not None]
-                for key, amount in metrics.latencies(histogram, api, observed).items():
+                for key, amount in metrics.latencies(histogram, api, milliseconds(values)).items():
                     seen.add(bucket * BUCKET_MS, self._admit(key), amount)
-        self._latencies.clear()
+        self.begin()
 
 
 class ExecutionTaker:
@@ -302,7 +303,7 @@ class ExecutionTaker:
         self._admit = admit
         self.counts = totals
 
-    def take(self, events: Sequence[LogEvent], seen: Seen) -> None:
+    def take(self, events: list[LogEvent], seen: Seen) -> None:
         """See `Taker`."""
         ended: list[tuple[int, int]] | None = [] if self.counts else None
         for event in self._correlator.take_executions(self._group, events, ended):
@@ -331,7 +332,7 @@ class Uncounted:
     def begin(self) -> None:
         """See `Taker`."""
 
-    def take(self, events: Sequence[LogEvent], seen: Seen) -> None:
+    def take(self, events: list[LogEvent], seen: Seen) -> None:
         """See `Taker`."""
 
     def finish(self, seen: Seen) -> None:

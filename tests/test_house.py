@@ -25,6 +25,7 @@ ROOMS = {
     "version": {"version"},
     "arns": {"arns"},
     "turns": {"turns"},
+    "loops": {"loops"},
     "filter patterns": {"filter_patterns"},
     "access log": {"access_log", "access_filter", "access_json", "access_format", "access_variables"},
     "execution log": {"execution_log", "envelope", "dumps"},
@@ -63,7 +64,7 @@ ROOMS = {
 }
 FLOORS = [
     {"model", "redaction", "version", "arns", "turns"},
-    {"filter patterns"},
+    {"filter patterns", "loops"},
     {"access log", "execution log", "correlation", "rules", "spans", "metrics", "config", "sources", "ledger"}
     | {"otlp", "logs"},
     {"pipeline", "outbox", "excerpt", "web", "discovery"},
@@ -75,7 +76,18 @@ FLOORS = [
 # Correlation asks the execution log which line ends a request and which says why; it is told nothing more.
 NEIGHBOURS = {("correlation", "execution log")}
 
-PURE = ("model", "redaction", "arns", "filter patterns", "access log", "execution log", "correlation", "rules", "spans")
+PURE = (
+    "model",
+    "loops",
+    "redaction",
+    "arns",
+    "filter patterns",
+    "access log",
+    "execution log",
+    "correlation",
+    "rules",
+    "spans",
+)
 IMPURE_MODULES = {
     *(
         "asyncio",

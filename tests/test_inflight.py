@@ -27,7 +27,7 @@ def kept(in_flight: InFlight) -> list[str]:
 
 
 def taken(in_flight: InFlight, *events: LogEvent) -> list[LogEvent]:
-    return list(in_flight.unusual(GROUP, events, {}, None))
+    return list(in_flight.unusual(GROUP, list(events), {}, None))
 
 
 def test_a_request_that_ends_well_leaves_nothing():

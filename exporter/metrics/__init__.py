@@ -139,7 +139,7 @@ def latencies(histogram: Metric, api: Api, observed: Iterable[tuple[int, int]]) 
     counts = [0] * len(BUCKETS)
     sum_ms = 0
     for ms, count in observed:
-        bounded_ms = min(max(ms, 0), MAX_LATENCY_MS)
+        bounded_ms = ms if 0 <= ms <= MAX_LATENCY_MS else min(max(ms, 0), MAX_LATENCY_MS)
         counts[bisect_left(BUCKETS_MS, bounded_ms)] += count
         sum_ms += bounded_ms * count
     buckets, total = _histogram_keys(histogram.name, api.id, api.name, api.stage)

@@ -1,0 +1,143 @@
+"""The loops that run once for every line of a request that ended well: all else here is paid for by failures.
+
+This file is what they mean. `loops.pyx` is the same, compiled: where a wheel or an installation with a C compiler
+has built it, Python imports that one instead of this (`COMPILED`), and nothing else differs. `tests/test_loops.py`
+holds the two against each other. They know neither what a line means nor whose it is: they are told which heads and
+which forms are routine, and stop at whatever is not.
+"""
+
+from collections.abc import Callable, Container, Mapping, Sequence
+from contextlib import suppress
+from itertools import islice
+from operator import lt
+from typing import Any, Final, Protocol
+
+from exporter.model import LogEvent
+
+COMPILED: Final = False
+"""Whether this is the compiled module."""
+
+# ------------------------------------------------------------------------------------------------- JSON access lines
+
+
+Form = tuple[Sequence[str], Sequence[bool], Sequence[int]]
+"""What lines of a JSON log format have in common. The text around their values: before the first, between each two and
+behind the last, quotation marks with it. For each value whether it stands in quotation marks, else it is a number; and
+its place in a row, -1 where nobody wants it."""
+Row = Sequence[Any]
+"""The values that are wanted of a line."""
+
+
+class Columns(Protocol):
+    """The values of many lines: a sequence of lists.
+
+    Each of the first few places of a row has a list. The last list has, for each line, what is known of all its other
+    values together, or these themselves as a tuple.
+    """
+
+    def add(self, rows: Sequence[Row], known: Mapping[tuple[Any, ...], object]) -> None:
+        """Append the values of some lines."""
+        ...
+
+
+class JsonColumns:
+    """Makes columns of JSON lines with the keys of one that is known."""
+
+    def __init__(
+        self,
+        decode: Callable[[str], object],
+        row_of: Callable[[object], Row],
+        refused: tuple[type[Exception], ...],
+        form: Form | None,
+        width: int,
+    ) -> None:
+        """`row_of(decode(line))` is a line's row; `decode` raises one of `refused` for a line with other keys.
+
+        `form`: how the line looked that is known, None where that cannot be told; `width`: how many values a row has.
+        They make a compiled loop quicker, and change nothing.
+        """
+        del form, width
+        self._decode = decode
+        self._row_of = row_of
+        self._refused = refused
+
+    def read(
+        self, events: list[LogEvent], start: int, columns: Columns, known: Mapping[tuple[Any, ...], object]
+    ) -> int:
+        """Add the values of the lines from place `start` up to one with other keys; returns how many were read."""
+        rows: list[Row] = []
+        lines = [event.message for event in islice(events, start, None)]
+        with suppress(*self._refused):  # what was read before it stays in the list
+            rows.extend(map(self._row_of, map(self._decode, lines)))
+        columns.add(rows, known)
+        return len(rows)
+
+
+# ------------------------------------------------------------------------------------------------- execution lines
+
+MIDDLE, TRAILER, LINK, TERMINAL = range(4)
+"""Kinds of routine lines: in the midst of a request, behind its end, its first one at INFO, its last one."""
+
+ID, HEAD, STATUS = slice(1, 37), slice(37, 58), slice(69, None)
+"""Where things stand in `(<uuid>) text`, the form of nearly every execution line; heads begin with the bracket."""
+GOOD_STATUSES: Mapping[str, int] = {str(status): status for status in range(100, 400)}
+"""The statuses of requests that ended well."""
+
+
+class Routine:
+    """Files routine execution lines under the id of their request, and drops them when it has ended well."""
+
+    def __init__(self, kinds: Mapping[str, int]) -> None:
+        """`kinds`: the kind of each head, which is the 21 ASCII characters at `HEAD`."""
+        self._kind_of = kinds.get
+
+    def take(  # noqa: PLR0917 called once a page, and for every failure: words would cost more than they tell
+        self,
+        events: list[LogEvent],
+        start: int,
+        lines_by_id: dict[str, list[LogEvent]],
+        open_ids: Container[str],
+        shared: set[str],
+        ended: list[tuple[int, int]] | None,
+    ) -> int:
+        """Take the events from place `start` up to one that is left to the caller; returns its place, or the end.
+
+        A routine line goes into `lines_by_id`, the terminal line of a request that ended well takes its lines out
+        again (and adds its time and status to `ended`). Left to the caller are other lines, the first line of an id in
+        `open_ids`, a second first line under an id, the end of a request under an id in `shared`, and the end of one
+        of which nothing is here.
+        """
+        lines_of, kind_of, good_status = lines_by_id.get, self._kind_of, GOOD_STATUSES.get
+        for place, event in enumerate(islice(events, start, None), start):
+            message = event.message
+            kind = kind_of(message[HEAD])
+            if kind is None:
+                return place
+            request_id = message[ID]
+            lines = lines_of(request_id)
+            if lines is None:
+                if kind == TERMINAL or request_id in open_ids:
+                    return place
+                if kind != TRAILER:  # that is of a request that ended well and was dropped
+                    lines_by_id[request_id] = [event]
+            elif kind == TERMINAL:
+                status = good_status(message[STATUS])
+                if status is None or request_id in shared:
+                    return place
+                if ended is not None:
+                    ended.append((event.at_ms, status))
+                del lines_by_id[request_id]
+            elif kind == LINK:
+                return place
+            else:
+                lines.append(event)
+        return len(events)
+
+
+# ------------------------------------------------------------------------------------------------- both
+
+
+def are_ascending(events: list[LogEvent], after: str) -> bool:
+    """Whether the ids of events ascend, the first one behind `after`: no two are the same then."""
+    ids = [event.event_id for event in events]
+    return not ids or (ids[0] > after and all(map(lt, ids, ids[1:])))

@@ -1,0 +1,359 @@
+# cython: language_level=3, boundscheck=True, wraparound=False
+"""The loops of `loops.py`, compiled: see there what each does. Whatever this file cannot tell at a glance it leaves to
+the same Python as `loops.py`: a line beyond ASCII, an escape, a number that is no plain integer.
+
+Every read of a line's characters is bounded by its length; lines are strangers' text.
+"""
+
+from cpython.object cimport PyObject
+from cpython.mem cimport PyMem_Free, PyMem_Malloc
+from libc.string cimport memchr, memcmp, memcpy
+
+cdef extern from "Python.h":
+    bint PyUnicode_IS_COMPACT_ASCII(object text)
+    char *PyUnicode_1BYTE_DATA(object text)
+    str PyUnicode_New(Py_ssize_t size, Py_UCS4 greatest)
+    Py_ssize_t PyUnicode_GET_LENGTH(object text)
+    PyObject *PyList_GET_ITEM(object values, Py_ssize_t place)  # borrowed
+    PyObject *PyTuple_GET_ITEM(object values, Py_ssize_t place)  # borrowed
+    Py_ssize_t PyList_GET_SIZE(object values)
+
+COMPILED = True
+Form = tuple
+
+# ------------------------------------------------------------------------------------------------- JSON access lines
+
+cdef struct Value:
+    const char *after  # the text behind it
+    Py_ssize_t after_size
+    Py_ssize_t column
+    bint quoted
+
+
+cdef bint is_plain(const char *text, Py_ssize_t size) noexcept nogil:
+    """Whether no character is an escape or a control character: what stands in quotation marks is then the value."""
+    cdef Py_ssize_t place
+    cdef unsigned char found = 0
+    for place in range(size):
+        found |= (<unsigned char> text[place] < 0x20) | (text[place] == c"\\")
+    return not found
+
+
+cdef inline bint is_same(text, const char *other, Py_ssize_t size) noexcept:
+    return (
+        PyUnicode_GET_LENGTH(text) == size
+        and PyUnicode_IS_COMPACT_ASCII(text)
+        and memcmp(PyUnicode_1BYTE_DATA(text), other, size) == 0
+    )
+
+
+cdef Py_ssize_t digits(const char *text, Py_ssize_t size) noexcept nogil:
+    """How many digits a plain integer has that begins here, 18 at most; 0: there is none."""
+    cdef Py_ssize_t count = 0
+    while count < size and c"0" <= text[count] <= c"9":
+        count += 1
+    return 0 if count > 18 or (count > 1 and text[0] == c"0") else count
+
+
+cdef long long number_of(const char *text, Py_ssize_t size) noexcept nogil:
+    cdef long long number = 0
+    cdef Py_ssize_t place
+    for place in range(size):
+        number = 10 * number + (text[place] - c"0")
+    return number
+
+
+cdef inline str made(const char *text, Py_ssize_t size):
+    """A text of ASCII characters."""
+    cdef str copy = PyUnicode_New(size, 127)
+    memcpy(PyUnicode_1BYTE_DATA(copy), text, size)
+    return copy
+
+
+cdef enum:
+    KEPT = 256  # so many values, and so many ends of rows, are remembered for one call
+
+
+cdef unsigned int spread(unsigned long long number) noexcept nogil:
+    return <unsigned int> ((number * <unsigned long long> 0x9E3779B97F4A7C15) >> 56)
+
+
+cdef unsigned int kept_at(const char *text, Py_ssize_t size) noexcept nogil:
+    cdef unsigned long long first = 0, last = 0
+    if size >= 8:
+        memcpy(&first, text, 8)
+        memcpy(&last, text + size - 8, 8)
+    else:
+        memcpy(&first, text, size)
+    return spread(first ^ last * 3 ^ <unsigned long long> size)
+
+
+cdef class _Kept:
+    """Values of one call: what repeats from line to line is made once, and found to be the same at a glance."""
+
+    cdef list texts, ends, routes
+
+    def __cinit__(self):
+        self.texts, self.ends, self.routes = [None] * KEPT, [None] * KEPT, [None] * KEPT
+
+    cdef inline object text(self, const char *text, Py_ssize_t size):
+        cdef unsigned int place = kept_at(text, size)
+        cdef PyObject *kept = PyList_GET_ITEM(self.texts, place)
+        if <object> kept is None or not is_same(<object> kept, text, size):
+            self.texts[place] = made(text, size)
+            kept = PyList_GET_ITEM(self.texts, place)
+        return <object> kept
+
+    cdef inline object route(self, list row, Py_ssize_t start, dict known):
+        """What is known of the end of a row from `start` on; the end itself if nothing is."""
+        cdef Py_ssize_t place, size = PyList_GET_SIZE(row) - start
+        cdef unsigned long long number = 0
+        cdef PyObject *end
+        for place in range(size):
+            number = (number ^ <unsigned long long> <size_t> PyList_GET_ITEM(row, start + place)) * 31
+        cdef unsigned int at = spread(number)
+        end = PyList_GET_ITEM(self.ends, at)
+        if <object> end is not None:
+            for place in range(size):
+                if PyTuple_GET_ITEM(<object> end, place) != PyList_GET_ITEM(row, start + place):
+                    break
+            else:
+                return <object> PyList_GET_ITEM(self.routes, at)
+        values = tuple(row[start:])
+        self.ends[at] = values
+        self.routes[at] = known.get(values, values)
+        return <object> PyList_GET_ITEM(self.routes, at)
+
+
+cdef class JsonColumns:
+    cdef object decode, row_of, refused
+    cdef tuple between  # keeps alive what `values` points into
+    cdef Value *values
+    cdef Py_ssize_t count, width
+
+    def __cinit__(self):
+        self.values, self.count = NULL, 0
+
+    def __init__(self, decode, row_of, tuple refused, form, Py_ssize_t width):
+        self.decode, self.row_of, self.refused = decode, row_of, refused
+        self.width = width
+        if form is not None and all([text.isascii() for text in form[0]]):
+            self.learn(form)
+
+    cdef learn(self, form):
+        cdef Py_ssize_t place
+        cdef bytes after
+        between, quoted, columns = form
+        self.between = tuple([text.encode("ascii") for text in between])
+        self.values = <Value *> PyMem_Malloc(len(columns) * sizeof(Value))
+        if self.values == NULL:
+            raise MemoryError
+        for place in range(len(columns)):
+            after = self.between[place + 1]
+            if columns[place] >= self.width:
+                raise ValueError("a column beyond the row")
+            self.values[place].after = after
+            self.values[place].after_size = len(after)
+            self.values[place].column = columns[place]
+            self.values[place].quoted = quoted[place]
+        self.count = len(columns)
+
+    def __dealloc__(self):
+        PyMem_Free(self.values)
+
+    def read(self, list events, Py_ssize_t start, columns, dict known):
+        cdef Py_ssize_t place, column, single = len(columns) - 1
+        cdef list row = [None] * self.width
+        cdef list routes = columns[single]
+        cdef tuple lists = tuple(columns)
+        cdef _Kept kept = _Kept()
+        if single > self.width:
+            raise ValueError("more columns than a row has values")
+        for place in range(start, len(events)):
+            line = events[place].message
+            if self.count > 0 and self.fits(line, kept, row, single):
+                for column in range(single):
+                    (<list> lists[column]).append(row[column])
+                routes.append(kept.route(row, single, known))
+                continue
+            try:
+                found = self.row_of(self.decode(line))
+            except self.refused:
+                return place - start
+            columns.add([found], known)
+        return len(events) - start
+
+    cdef bint fits(self, str line, _Kept kept, list row, Py_ssize_t single) except -1:
+        """Whether a line has the form; then `row` holds its values."""
+        cdef const char *text
+        cdef const char *end
+        cdef Py_ssize_t size, at, length, number
+        cdef Value value
+        cdef bytes first = self.between[0]
+        if line is None or not PyUnicode_IS_COMPACT_ASCII(line):
+            return False
+        text, size = PyUnicode_1BYTE_DATA(line), PyUnicode_GET_LENGTH(line)
+        while size > 0 and text[size - 1] in (c" ", c"\n", c"\r", c"\t"):
+            size -= 1
+        at = len(first)
+        if size < at or memcmp(text, <const char *> first, at) != 0 or not is_plain(text, size):
+            return False
+        for number in range(self.count):
+            value = self.values[number]
+            if value.quoted:
+                end = <const char *> memchr(text + at, c'"', size - at)
+                if end == NULL:
+                    return False
+                length = end - (text + at)
+                if value.column >= single:
+                    row[value.column] = kept.text(text + at, length)
+                elif value.column >= 0:
+                    row[value.column] = made(text + at, length)
+            else:
+                length = digits(text + at, size - at)
+                if length == 0:
+                    return False
+                if value.column >= 0:
+                    row[value.column] = number_of(text + at, length)
+            at += length
+            if size - at < value.after_size or memcmp(text + at, value.after, value.after_size) != 0:
+                return False
+            at += value.after_size
+        return at == size
+
+
+# ------------------------------------------------------------------------------------------------- execution lines
+
+MIDDLE, TRAILER, LINK, TERMINAL = range(4)
+ID, HEAD, STATUS = slice(1, 37), slice(37, 58), slice(69, None)
+GOOD_STATUSES = {str(status): status for status in range(100, 400)}
+cdef enum:
+    IS_TRAILER = 1
+    IS_LINK = 2
+    IS_TERMINAL = 3
+    ID_AT = 1
+    ID_SIZE = 36
+    HEAD_AT = 37
+    HEAD_SIZE = 21
+    STATUS_AT = 69
+    STATUS_SIZE = 3
+    SLOTS = 256  # several times the number of heads
+
+cdef struct Head:
+    char text[HEAD_SIZE]
+    int kind  # -1: the slot is empty
+
+
+cdef unsigned int slot_of(const char *head) noexcept nogil:
+    cdef unsigned long long first = 0, middle = 0, last = 0
+    memcpy(&first, head, 8)
+    memcpy(&middle, head + 8, 8)
+    memcpy(&last, head + HEAD_SIZE - 8, 8)
+    return spread(first ^ middle * 3 ^ last * 7)
+
+
+cdef class Routine:
+    cdef dict kinds
+    cdef Head[SLOTS] heads
+
+    def __init__(self, kinds):
+        cdef bytes head
+        cdef unsigned int slot
+        self.kinds = dict(kinds)
+        if len(self.kinds) > SLOTS // 2:
+            raise ValueError("too many heads")
+        for slot in range(SLOTS):
+            self.heads[slot].kind = -1
+        for text, kind in self.kinds.items():
+            head = text.encode("ascii")
+            if len(head) != HEAD_SIZE:
+                raise ValueError(text)
+            slot = slot_of(head)
+            while self.heads[slot].kind >= 0:
+                slot = (slot + 1) % SLOTS
+            memcpy(self.heads[slot].text, <const char *> head, HEAD_SIZE)
+            self.heads[slot].kind = kind
+
+    cdef int kind_of(self, const char *head) noexcept:
+        cdef unsigned int slot = slot_of(head)
+        while self.heads[slot].kind >= 0:
+            if memcmp(self.heads[slot].text, head, HEAD_SIZE) == 0:
+                return self.heads[slot].kind
+            slot = (slot + 1) % SLOTS
+        return -1
+
+    def take(self, list events, Py_ssize_t start, dict lines_by_id, open_ids, set shared, list ended):
+        cdef Py_ssize_t place, size = 0
+        cdef const char *text
+        cdef int kind, status
+        cdef str message
+        cdef str request_id = None
+        cdef list lines = None
+        cdef object event
+        for place in range(start, len(events)):
+            event = events[place]
+            message = event.message
+            text = NULL
+            if PyUnicode_IS_COMPACT_ASCII(message):
+                size = PyUnicode_GET_LENGTH(message)
+                if size < HEAD_AT + HEAD_SIZE:
+                    return place
+                text = PyUnicode_1BYTE_DATA(message)
+                kind = self.kind_of(text + HEAD_AT)
+            else:
+                kind = self.kinds.get(message[HEAD], -1)
+            if kind < 0:
+                return place
+            # Lines of a request follow each other: often the id is that of the line before.
+            if text == NULL or request_id is None or not is_same(request_id, text + ID_AT, ID_SIZE):
+                request_id = message[ID] if text == NULL else made(text + ID_AT, ID_SIZE)
+                lines = lines_by_id.get(request_id)
+            if lines is None:
+                if kind == IS_TERMINAL or request_id in open_ids:
+                    return place
+                if kind != IS_TRAILER:
+                    lines = [event]
+                    lines_by_id[request_id] = lines
+            elif kind == IS_TERMINAL:
+                status = status_of(text, size) if text != NULL else 0
+                if status == 0 or request_id in shared:
+                    return place
+                if ended is not None:
+                    ended.append((event.at_ms, status))
+                del lines_by_id[request_id]
+                lines = None
+            elif kind == IS_LINK:
+                return place
+            else:
+                lines.append(event)
+        return len(events)
+
+
+cdef int status_of(const char *text, Py_ssize_t size) noexcept nogil:
+    """The status of a request that ended well, from 100 to 399; else 0."""
+    cdef const char *digit = text + STATUS_AT
+    if size != STATUS_AT + STATUS_SIZE:
+        return 0
+    if not (c"1" <= digit[0] <= c"3" and c"0" <= digit[1] <= c"9" and c"0" <= digit[2] <= c"9"):
+        return 0
+    return 100 * (digit[0] - c"0") + 10 * (digit[1] - c"0") + (digit[2] - c"0")
+
+
+def are_ascending(list events, str after):
+    cdef str last = after
+    cdef str event_id
+    cdef Py_ssize_t place, size
+    for place in range(len(events)):
+        event_id = events[place].event_id
+        size = PyUnicode_GET_LENGTH(event_id)
+        if (
+            size == PyUnicode_GET_LENGTH(last)
+            and PyUnicode_IS_COMPACT_ASCII(event_id)
+            and PyUnicode_IS_COMPACT_ASCII(last)
+        ):
+            if memcmp(PyUnicode_1BYTE_DATA(event_id), PyUnicode_1BYTE_DATA(last), size) <= 0:
+                return False
+        elif event_id <= last:
+            return False
+        last = event_id
+    return True

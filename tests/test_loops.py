@@ -1,0 +1,393 @@
+"""The loops, as Python and compiled: both do what their contract says, and the same, whatever a line holds."""
+
+import importlib.util
+import json
+from operator import attrgetter
+from pathlib import Path
+
+import msgspec
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from exporter import loops
+from exporter.access_json import REFUSED, form_of
+from exporter.access_log import access_parser
+from exporter.access_variables import GLANCE_VARIABLES, Columns, glance_from
+from exporter.execution_log import COMPLETED, HEAD, ROUTINE_HEADS
+from exporter.model import LogEvent
+
+SOURCE = Path(__file__).parent.parent / "exporter" / "loops.py"
+
+
+def from_source():
+    """The module as it is where nothing was compiled."""
+    spec = importlib.util.spec_from_file_location("loops_from_source", SOURCE)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+PYTHON = from_source()
+BOTH = [PYTHON, loops] if loops.COMPILED else [PYTHON]
+each = pytest.mark.parametrize("module", BOTH, ids=lambda module: "compiled" if module.COMPILED else "python")
+
+
+def event(message, number=0):
+    return LogEvent(event_id=f"{number:056d}", at_ms=1_760_000_000_000 + number, message=message)
+
+
+# ------------------------------------------------------------------------------------------------- JSON access lines
+
+KEYS = (
+    "requestId",
+    "extendedRequestId",
+    "responseLatency",
+    "status",
+    "httpMethod",
+    "resourcePath",
+    "error.responseType",
+)
+KNOWN = ("-", "-", "200", "GET", "/orders/{id}", "-")
+"""Of the keys behind the first."""
+
+
+def columns_of(module, first, messages, *, names=KEYS, known=None, start=0):
+    """What `module` makes of lines with the keys of `first`; and how many it read."""
+    tree = json.loads(first)
+    line = msgspec.defstruct(
+        "Line",
+        [(f"f{place}", str | int | float | bool | None) for place in range(len(tree))],
+        rename={f"f{place}": key for place, key in enumerate(tree)},
+        forbid_unknown_fields=True,
+        namespace={"absent": None},
+    )
+    places = {key: f"f{place}" for place, key in enumerate(tree)}
+    reader = module.JsonColumns(
+        msgspec.json.Decoder(line).decode,
+        attrgetter(*(places.get(name, "absent") if name in names else "absent" for name in GLANCE_VARIABLES)),
+        REFUSED,
+        form_of(first, {key: key for key in tree if key in names}),
+        len(GLANCE_VARIABLES),
+    )
+    columns = Columns([], [], [], [], [], [])
+    read = reader.read([event(message) for message in messages], start, columns, known or {})
+    return read, columns
+
+
+def same_types(columns):
+    """The columns with the types of what they hold: 1 is not True, nor 1.0."""
+    return [[(type(value), value) for value in column] for column in columns]
+
+
+@each
+def test_lines_with_the_same_keys_are_read_up_to_one_with_others(module):
+    def line(number):
+        return json.dumps({"requestId": f"id-{number}", "status": "200", "responseLatency": str(number)})
+
+    read, columns = columns_of(module, line(0), [line(1), line(2), '{"requestId": "x"}', line(3)])
+    assert read == 2
+    assert columns.request_ids == ["id-1", "id-2"]
+    assert columns.responses == ["1", "2"]
+    assert columns.extended_ids == [None, None]
+    assert columns.routes == [("200", *[None] * 8)] * 2
+    read, columns = columns_of(module, line(0), [line(1), line(2)], start=1)
+    assert (read, columns.request_ids) == (1, ["id-2"])
+    assert columns_of(module, line(0), [])[0] == 0
+
+
+@each
+def test_what_is_known_of_repeating_values_stands_for_them(module):
+    line = '{"requestId":"a","status":"200"}'
+    known = {("200", *[None] * 8): "known"}
+    _, columns = columns_of(module, line, [line, line.replace("200", "201"), line], known=known)
+    assert columns.routes == ["known", ("201", *[None] * 8), "known"]
+    assert columns.row(1, columns.routes[1]) == ("a", None, None, None, None, "201", *[None] * 8)
+
+
+@each
+@pytest.mark.parametrize(
+    ("line", "status"),
+    [
+        ('{"requestId":"b","status":204}', 204),
+        ('{"requestId":"b","status":0}', 0),
+        ('{"requestId":"b","status":-1}', -1),
+        ('{"requestId":"b","status":1.5}', 1.5),
+        ('{"requestId":"b","status":1e2}', 100.0),
+        ('{"requestId":"b","status":999999999999999999}', 999_999_999_999_999_999),
+        ('{"requestId":"b","status":9999999999999999999}', 9_999_999_999_999_999_999),
+        ('{"requestId":"b","status":true}', True),
+        ('{"requestId":"b","status":null}', None),
+        ('{"requestId":"b","status":"204"}', "204"),
+        ('{"requestId":"b", "status" : 204 }', 204),
+        ('{"requestId":"b","status":204}\r\n \t', 204),
+        ('{"status":204,"requestId":"b"}', 204),
+    ],
+)
+def test_a_number_is_read_as_json_has_it(module, line, status):
+    read, columns = columns_of(module, '{"requestId":"a","status":1}', [line])
+    assert read == 1
+    assert columns.request_ids == ["b"]
+    assert same_types(columns)[-1][0][1][0] == status
+    assert type(columns.routes[0][0]) is type(status)
+
+
+@each
+@pytest.mark.parametrize(
+    "line",
+    [
+        "",
+        "{",
+        '{"requestId":"b","status":204',
+        '{"requestId":"b","status":0204}',
+        '{"requestId":"b","status":}',
+        '{"requestId":"b","status":204}x',
+        '{"requestId":"b","status":204}{"requestId":"b","status":204}',
+        '{"requestId":"b\x01","status":204}',
+        '{"requestId":"b","status":204,"more":1}',
+        '{"requestId":"b","status":20 4}',
+        '{"requestId":"b"c","status":204}',
+        "\x00",
+    ],
+)
+def test_what_is_no_json_with_these_keys_is_not_read(module, line):
+    read, columns = columns_of(module, '{"requestId":"a","status":1}', [line, '{"requestId":"c","status":1}'])
+    assert read == 0
+    assert not any(columns)
+
+
+@each
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [
+        (r"a\"b", 'a"b'),
+        (r"a\\", "a\\"),
+        (r"\u00e9", "é"),
+        ("é", "é"),
+        ("\U0001f600", "\U0001f600"),
+        ("", ""),
+        ("\x7f", "\x7f"),
+    ],
+)
+def test_a_text_is_read_as_json_has_it(module, text, value):
+    line = '{"requestId":"%s","status":"1"}'
+    for first in (line % "a", line % text):
+        read, columns = columns_of(module, first, [line % text, line % "z"])
+        assert (read, columns.request_ids) == (2, [value, "z"])
+
+
+def test_a_form_is_what_stands_around_the_values():
+    line = '{ "a": "x\\"y", "n": {"b":12, "c":"-"} , "t": true, "d":[7,"z"], "s": -3 }'
+    between, quoted, columns = form_of(line, {"a": "requestId", "n.b": "status", "n.c": "stage"})
+    assert between == ['{ "a": "', '", "n": {"b":', ', "c":"', '"} , "t": true, "d":[', ',"', '"], "s": -3 }']
+    assert quoted == [True, False, True, False, True]
+    assert columns == [GLANCE_VARIABLES.index("requestId"), GLANCE_VARIABLES.index("status"), 10, -1, -1]
+    assert GLANCE_VARIABLES[10] == "stage"
+
+
+@pytest.mark.parametrize("value", ["true", "null", "1.5", "-3", "1e3"])
+def test_a_value_that_is_wanted_and_neither_text_nor_whole_number_makes_no_form(value):
+    assert form_of(f'{{"a":"x","b":{value}}}', {"b": "status"}) is None
+    assert form_of(f'{{"a":"x","b":{value}}}', {"a": "status"}) is not None
+
+
+CHARACTERS = st.sampled_from('ab019-/{}:,"\\ \t\n\x00\x1f\x7fé\U0001f600') | st.characters()
+TEXTS = st.sampled_from(["-", "200", "GET", "/orders/{id}", ""]) | st.text(CHARACTERS, max_size=12)
+SCALARS = TEXTS | st.integers(-3, 10**19) | st.floats(allow_nan=False, allow_infinity=False) | st.booleans() | st.none()
+
+
+@st.composite
+def some_lines(draw):
+    """A line, and others: with its keys as they stood, or spaced, ordered or escaped otherwise, torn, or with others."""
+    keys = draw(st.lists(st.sampled_from([*KEYS, "ip", "path"]), min_size=1, max_size=9, unique=True))
+    separators = draw(st.sampled_from([(",", ":"), (", ", ": "), (" , ", " :")]))
+    escaped = draw(st.booleans())
+
+    def line(values):
+        return json.dumps(dict(zip(keys, values, strict=True)), separators=separators, ensure_ascii=escaped)
+
+    values = st.lists(draw(st.sampled_from([TEXTS, SCALARS])), min_size=len(keys), max_size=len(keys)).map(line)
+    pasted = st.lists(TEXTS, min_size=len(keys), max_size=len(keys)).map(
+        lambda found: (
+            "{"
+            + separators[0].join(f'"{key}"{separators[1]}"{text}"' for key, text in zip(keys, found, strict=True))
+            + "}"
+        )
+    )
+    cut = st.tuples(values, st.integers(0, 200)).map(lambda pair: pair[0][: pair[1]])
+    padded = st.tuples(values, st.text(" \t\r\n}x", max_size=3)).map("".join)
+    return draw(values), draw(st.lists(values | pasted | cut | padded | TEXTS, max_size=12))
+
+
+@pytest.mark.skipif(not loops.COMPILED, reason="nothing was compiled: .ci/run fails where that is so")
+@settings(max_examples=300)
+@given(some_lines(), st.booleans(), st.integers(0, 3))
+def test_compiled_columns_are_those_of_python(drawn, knows, start):
+    first, messages = drawn
+    known = {("200", *[None] * 8): "known", (None,) * 9: 1.5} if knows else {}
+    start = min(start, len(messages))
+    expected = columns_of(PYTHON, first, messages, known=known, start=start)
+    found = columns_of(loops, first, messages, known=known, start=start)
+    assert found[0] == expected[0]
+    assert same_types(found[1]) == same_types(expected[1])
+
+
+@settings(max_examples=200)
+@given(some_lines())
+def test_lines_taken_together_say_what_each_says_alone(drawn):
+    first, messages = drawn
+    together, alone = access_parser("auto"), access_parser("auto")
+    events = [event(message) for message in [first, first, *messages, first]]
+    columns, unreadable = together.look_at(events, {})
+    read = [place for place in range(len(events)) if place not in unreadable]
+    found = {place: glance_from(columns.row(row, columns.routes[row])) for row, place in enumerate(read)} | unreadable
+    assert [found[place] for place in range(len(events))] == [alone.glance(one.message) for one in events]
+
+
+# ------------------------------------------------------------------------------------------------- execution lines
+
+ID = "594dd09c-1f6a-4c80-8d1a-%012d"
+LINK, TRAILER = "Extended Request Id: x=", "X-ray Tracing ID : Root=1-2"
+KINDS = {
+    **dict.fromkeys((f") {head}" for head in ROUTINE_HEADS), loops.MIDDLE),
+    f") {TRAILER[:HEAD]}": loops.TRAILER,
+    f") {LINK[:HEAD]}": loops.LINK,
+    f") {COMPLETED[:HEAD]}": loops.TERMINAL,
+}
+MIDDLE = "Starting execution for request: 1"
+REASON = "Execution failed due to configuration error: Invalid permissions on Lambda function"
+
+
+class Taken:
+    """What a module's loop made of some events; the caller does nothing with those that are left to it."""
+
+    def __init__(self, module, events, *, open_ids=(), shared=(), lines=()):
+        self.lines_by_id = {request_id: [event("before")] for request_id in lines}
+        self.ended = []
+        self.left = []
+        routine, place = module.Routine(KINDS), -1
+        while (
+            place := routine.take(events, place + 1, self.lines_by_id, set(open_ids), set(shared), self.ended)
+        ) < len(events):
+            self.left.append(place)
+        assert place == len(events)
+
+    @property
+    def told(self):
+        return self.left, {key: [one.message for one in lines] for key, lines in self.lines_by_id.items()}, self.ended
+
+
+def numbered(*lines):
+    return [event(f"({ID % request}) {text}", number) for number, (request, text) in enumerate(lines)]
+
+
+@each
+def test_a_request_that_ends_well_leaves_its_time_and_status(module):
+    events = numbered((1, LINK), (1, MIDDLE), (2, MIDDLE), (1, COMPLETED + "204"), (1, TRAILER), (2, MIDDLE))
+    left, lines, ended = Taken(module, events).told
+    assert left == []
+    assert lines == {ID % 2: [events[2].message, events[5].message]}
+    assert ended == [(events[3].at_ms, 204)]
+
+
+@each
+@pytest.mark.parametrize(
+    "lines",
+    [
+        [(1, REASON)],
+        [(1, COMPLETED + "200")],
+        [(3, MIDDLE)],
+        [(1, LINK), (1, LINK)],
+        [(1, LINK), (1, COMPLETED + "404")],
+        [(1, LINK), (1, COMPLETED + "099")],
+        [(1, LINK), (1, COMPLETED + "200 ")],
+        [(1, LINK), (1, COMPLETED + "2000")],
+        [(1, LINK), (1, COMPLETED + "2x0")],
+        [(1, LINK), (1, COMPLETED + "२००")],
+        [(4, LINK), (4, COMPLETED + "200")],
+        [(1, LINK), (1, "Method completed")],
+        [(1, LINK), (1, "")],
+    ],
+    ids=str,
+)
+def test_whatever_else_a_line_is_is_left_to_the_caller(module, lines):
+    events = numbered(*lines)
+    assert Taken(module, events, open_ids={ID % 3}, shared={ID % 4}).left == [len(lines) - 1]
+
+
+@each
+def test_nobody_need_ask_for_what_ended(module):
+    assert (
+        module.Routine(KINDS).take(numbered((1, MIDDLE), (1, COMPLETED + "200")), 0, lines := {}, {}, set(), None) == 2
+    )
+    assert not lines
+
+
+EXECUTION_TEXTS = st.sampled_from(
+    [
+        *(LINK, TRAILER, MIDDLE, REASON),
+        *(f"{COMPLETED}{status}" for status in ("200", "399", "400", "100", "99", "é", "200\n")),
+        *("Method request headers: {X=é}", "Method request path:\x00", "Usage Plan check succeeded for é"),
+        "Method completed wi",
+    ]
+) | st.text(max_size=30)
+MESSAGES = st.builds(
+    lambda request, text, wrap: wrap.format(ID % request, text),
+    st.integers(1, 4),
+    EXECUTION_TEXTS,
+    st.sampled_from(["({}) {}"] * 8 + ["({} {}", "é{}) {}", "({})\u2028{}", "{}{}", " ({}) {}"]),
+) | st.text(max_size=80)
+
+
+@pytest.mark.skipif(not loops.COMPILED, reason="nothing was compiled: .ci/run fails where that is so")
+@settings(max_examples=400)
+@given(
+    st.lists(MESSAGES, max_size=30),
+    *[st.sets(st.integers(1, 4).map(lambda request: ID % request), max_size=2) for _ in range(3)],
+)
+def test_compiled_routine_is_that_of_python(messages, open_ids, shared, lines):
+    events = [event(message, number) for number, message in enumerate(messages)]
+    found, expected = (
+        Taken(module, events, open_ids=open_ids, shared=shared, lines=lines).told for module in (loops, PYTHON)
+    )
+    assert found == expected
+
+
+@pytest.mark.skipif(not loops.COMPILED, reason="nothing was compiled: .ci/run fails where that is so")
+def test_heads_of_another_length_are_refused():
+    with pytest.raises(ValueError, match="too short"):
+        loops.Routine({"too short": 0})
+
+
+# ------------------------------------------------------------------------------------------------- both
+
+
+def ids(*texts):
+    return [LogEvent(event_id=text, at_ms=0, message="") for text in texts]
+
+
+@each
+@pytest.mark.parametrize(
+    ("texts", "after", "ascending"),
+    [
+        ((), "9", True),
+        (("1",), "", True),
+        (("1", "2"), "0", True),
+        (("1", "2"), "1", False),
+        (("1", "1"), "", False),
+        (("2", "1"), "", False),
+        (("09", "1"), "", True),
+        (("1", "09"), "", False),
+        (("a", "é"), "", True),
+        (("é", "a"), "", False),
+        (("é", "\U0001f600"), "z", True),
+    ],
+)
+def test_ids_that_ascend_prove_that_no_event_came_twice(module, texts, after, ascending):
+    assert module.are_ascending(ids(*texts), after) is ascending
+
+
+@given(st.lists(st.text(st.sampled_from("019aé\U0001f600\x00"), max_size=3), max_size=6), st.text(max_size=3))
+def test_ids_ascend_as_texts_do(texts, after):
+    expected = all(one < other for one, other in zip([after, *texts], texts, strict=False))
+    assert [module.are_ascending(ids(*texts), after) for module in BOTH] == [expected] * len(BOTH)

@@ -88,6 +88,10 @@ class Columns(NamedTuple):
         repeating = list(map(_repeating_of, rows))
         routes.extend(map(known.get, repeating, repeating))
 
+    def part(self, start: int, end: int) -> "Columns":
+        """The values of the lines from place `start` up to place `end`."""
+        return Columns(*(column[start:end] for column in self))
+
     def row(self, place: int, repeating: Repeating) -> Sequence[Scalar]:
         """The values of the line at this place, of which the repeating ones are given."""
         *columns, _ = self

@@ -70,6 +70,23 @@ cdef inline str made(const char *text, Py_ssize_t size):
     return copy
 
 
+cdef list SMALL = [str(number) for number in range(1000)]
+"""Latencies, mostly: they need not be made, nor hashed, again."""
+
+
+cdef inline str number_text(const char *text, Py_ssize_t size):
+    """A text that is mostly a small number."""
+    cdef int number = 0
+    cdef Py_ssize_t place
+    if not 1 <= size <= 3 or (text[0] == c"0" and size > 1):
+        return made(text, size)
+    for place in range(size):
+        if not c"0" <= text[place] <= c"9":
+            return made(text, size)
+        number = 10 * number + (text[place] - c"0")
+    return <str> <object> PyList_GET_ITEM(SMALL, number)
+
+
 cdef enum:
     KEPT = 256  # so many values, and so many ends of rows, are remembered for one call
 
@@ -208,7 +225,7 @@ cdef class JsonColumns:
                 if value.column >= single:
                     row[value.column] = kept.text(text + at, length)
                 elif value.column >= 0:
-                    row[value.column] = made(text + at, length)
+                    row[value.column] = number_text(text + at, length)
             else:
                 length = digits(text + at, size - at)
                 if length == 0:

@@ -224,15 +224,16 @@ class AccessTaker:
                     correlator.take_access(self._group, events[place], glance)
                     shown.add(place)
 
-        show(takewhile(lambda _place: not correlator.knows_access_ids, range(len(routes))))
+        places = range(len(routes))
+        show(takewhile(lambda _place: not correlator.knows_access_ids, places))
         show(first)
         unlike = {route for route in set(routes) if route.passed_on}
         if unlike:
-            show(place for place, route in enumerate(routes) if route in unlike)
+            show(compress(places, map(unlike.__contains__, routes)))
         open_ids = correlator.open_ids
         for ids in (columns.request_ids, columns.extended_ids):
             if open_ids and not open_ids.keys().isdisjoint(ids):
-                show(place for place, text in enumerate(ids) if text in open_ids)
+                show(compress(places, map(open_ids.__contains__, ids)))
 
     def _count(self, times: Sequence[int], columns: Columns) -> None:
         """Count lines in order of time, each ten seconds together."""
@@ -240,10 +241,10 @@ class AccessTaker:
         while start < len(times):
             bucket = times[start] // BUCKET_MS
             end = bisect_left(times, (bucket + 1) * BUCKET_MS, start)
-            part = slice(start, end)
-            routes: list[_Route] = columns.routes[part]
+            part = columns if end - start == len(times) else columns.part(start, end)
+            routes: list[_Route] = part.routes
             self._amounts.setdefault(bucket, Counter()).update(routes)
-            latencies = [columns.responses[part], columns.integrations[part], columns.dotted_integrations[part]]
+            latencies = [part.responses, part.integrations, part.dotted_integrations]
             apis = {id(route.api): route.api for route in set(routes)}  # the directory gives the same one each time
             for api in apis.values():
                 if api is not None:

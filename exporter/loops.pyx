@@ -332,7 +332,7 @@ cdef class Routine:
                     lines = [event]
                     lines_by_id[request_id] = lines
             elif kind == IS_TERMINAL:
-                status = status_of(text, size) if text != NULL else 0
+                status = status_of(text, size) if text != NULL else GOOD_STATUSES.get(message[STATUS], 0)
                 if status == 0 or request_id in shared:
                     return place
                 if ended is not None:

@@ -316,6 +316,16 @@ def test_whatever_else_a_line_is_is_left_to_the_caller(module, lines):
 
 
 @each
+def test_a_line_beyond_ascii_is_what_it_is(module):
+    """The id of it is one that no request has; but what is filed under it ends as well as any other."""
+    left, lines, ended = Taken(
+        module, [event("é594dd09c-1f6a-4c80-8d1a-000000000001) Method completed with status: 200")], lines={ID % 1}
+    ).told
+    assert (left, lines) == ([], {})
+    assert [status for _, status in ended] == [200]
+
+
+@each
 def test_nobody_need_ask_for_what_ended(module):
     assert (
         module.Routine(KINDS).take(numbered((1, MIDDLE), (1, COMPLETED + "200")), 0, lines := {}, {}, set(), None) == 2

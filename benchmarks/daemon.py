@@ -9,6 +9,7 @@ measured beside it: what no exporter in this language can beat.
 import json
 import time
 from collections.abc import Iterator
+from functools import partial
 from typing import NamedTuple
 
 import msgspec
@@ -52,7 +53,8 @@ def figures(*, warm_up_s: float = 6, seconds: float = 24, per_second: int = 250)
     times.
     """
     lines = prepared.execution_lines(4_000, failing=0.01, level="INFO")
-    decode_us = pages.decode_seconds(prepared.pages(lines)) / len(lines) * 1e6
+    (decode,) = pages.best_of(partial(pages.decode_seconds, prepared.pages(lines)))
+    decode_us = decode / len(lines) * 1e6
     for case, access in (("execution INFO, 1 % failing", False), ("access JSON + execution INFO", True)):
         with (
             serving("--per-second", str(per_second), "--failing", "0.01") as cloudwatch,

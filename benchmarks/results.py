@@ -6,6 +6,8 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+from exporter.loops import COMPILED
+
 DIRECTORY = Path(__file__).parent / "results"
 
 
@@ -24,7 +26,7 @@ class Figure(NamedTuple):
 
 
 def table(figures: Iterable[Figure]) -> str:
-    """The figures as aligned lines, ratios first."""
+    """The figures as aligned lines, ratios first, and whether the loops that they are of were compiled."""
     rows = [("part", "case", "measure", "ratio", "absolute", "ratio of")]
     rows += [
         (
@@ -39,10 +41,11 @@ def table(figures: Iterable[Figure]) -> str:
     ]
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     aligned = (str.ljust, str.ljust, str.ljust, str.rjust, str.rjust, str.ljust)
-    return "\n".join(
+    lines = [
         "  ".join(align(cell, width) for align, cell, width in zip(aligned, row, widths, strict=True)).rstrip()
         for row in rows
-    )
+    ]
+    return "\n".join([*lines, "", f"inner loops: {'compiled' if COMPILED else 'not compiled'}"])
 
 
 def keep(part: str, figures: Sequence[Figure], directory: Path = DIRECTORY) -> Path:
@@ -53,6 +56,7 @@ def keep(part: str, figures: Sequence[Figure], directory: Path = DIRECTORY) -> P
         "part": part,
         "python": platform.python_version(),
         "machine": platform.machine(),
+        "compiled": COMPILED,
         "figures": [figure._asdict() for figure in figures],
     }
     path.write_text(json.dumps(document, indent=2) + "\n", encoding="utf-8")

@@ -6,6 +6,7 @@ all the way: lines, cause, spans, outbox, receiver. The ratio is against decodin
 
 import time
 from collections.abc import Iterator
+from functools import partial
 
 from benchmarks import pages, prepared
 from benchmarks.daemon import REGIONS
@@ -25,7 +26,8 @@ def figures(*, warm_up_s: float = 5, seconds: float = 15, per_second: int = 50) 
     regions = REGIONS[:2]
     for level in ("INFO", "ERROR"):
         lines = prepared.execution_lines(2_000, failing=1, level=level)
-        decode_us = pages.decode_seconds(prepared.pages(lines)) / 2_000 * 1e6
+        (decode,) = pages.best_of(partial(pages.decode_seconds, prepared.pages(lines)))
+        decode_us = decode / 2_000 * 1e6
         config = "initial_lookback: 1d\nallowed_lateness: 1m30s\n" + watches(len(regions), regions, access=False)
         config += f"\naccounts: [{{name: default, regions: [{', '.join(regions)}], calls_per_second: 25}}]"
         with serving("--per-second", str(per_second), "--failing", "1", "--level", level) as server:

@@ -303,9 +303,11 @@ def test_figures_are_a_table_and_json(tmp_path):
         Figure("part", "case", "speed", 1_234.5, "/s", 2.0, "decode"),
         Figure("part", "case", "size", 0.25, "MiB"),
     ]
-    heading, speed, size = results.table(figures).splitlines()
+    heading, speed, size, _, loops = results.table(figures).splitlines()
     assert heading.split()[:4] == ["part", "case", "measure", "ratio"]
     assert speed.split() == ["part", "case", "speed", "2.00", "1,234", "/s", "decode"]
     assert size.split() == ["part", "case", "size", "0.25", "MiB"]
+    assert loops == f"inner loops: {'compiled' if COMPILED else 'not compiled'}"
     kept = json.loads(results.keep("part", figures, tmp_path).read_text())
+    assert kept["compiled"] is COMPILED
     assert [Figure(**figure) for figure in kept["figures"]] == figures

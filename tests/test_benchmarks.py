@@ -35,6 +35,7 @@ from benchmarks.processes import serving
 from benchmarks.results import Figure
 from benchmarks.server import STRETCH_MS, Backlog, Served, templates_of
 from exporter.cli import main
+from exporter.loops import COMPILED
 
 
 def by_name(figures: Iterable[Figure]) -> dict[str, Figure]:

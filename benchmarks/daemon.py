@@ -53,7 +53,7 @@ def figures(*, warm_up_s: float = 6, seconds: float = 24, per_second: int = 250)
     times.
     """
     lines = prepared.execution_lines(4_000, failing=0.01, level="INFO")
-    (decode,) = pages.best_of(partial(pages.decode_seconds, prepared.pages(lines)))
+    decode = pages.Rounds(partial(pages.decode_seconds, prepared.pages(lines))).least()
     decode_us = decode / len(lines) * 1e6
     for case, access in (("execution INFO, 1 % failing", False), ("access JSON + execution INFO", True)):
         with (

@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
 from functools import partial
 from pathlib import Path
+from statistics import median
 
 import msgspec
 
@@ -34,7 +35,7 @@ from exporter.watch_spec import WatchGroup, WatchSpec
 
 GROUP = LogGroup("default", "eu-west-1", "bench")
 API = Api(id="ab12cd34ef", name="orders", stage="prod", region="eu-west-1")
-REPEATS = 5
+ROUNDS = 7
 """How often each is measured, in turns: on a shared machine speed changes from second to second."""
 PART = "pages"
 
@@ -128,14 +129,25 @@ def spec_of(access: str | None) -> WatchSpec:
     )
 
 
-def best_of(*runs: Callable[[], float]) -> list[float]:
-    """The shortest of some runs of each, in seconds: what else runs on the machine only ever adds."""
-    times: list[list[float]] = [[] for _ in runs]
-    for _ in range(REPEATS):
-        for run, taken in zip(runs, times, strict=True):
-            gc.collect()
-            taken.append(run())
-    return list(map(min, times))
+class Rounds:
+    """How long some things took, measured in turns, in seconds."""
+
+    def __init__(self, *runs: Callable[[], float]) -> None:
+        self._rounds: list[list[float]] = []
+        for _ in range(ROUNDS):
+            taken = []
+            for run in runs:
+                gc.collect()
+                taken.append(run())
+            self._rounds.append(taken)
+
+    def least(self, place: int = 0) -> float:
+        """The shortest: what else runs on the machine only ever adds."""
+        return min(taken[place] for taken in self._rounds)
+
+    def ratio(self, place: int, to: int) -> float:
+        """How long one took against another: the median, because both of a round had the same machine."""
+        return median(taken[place] / taken[to] for taken in self._rounds)
 
 
 def decode_seconds(pages: list[bytes]) -> float:
@@ -202,20 +214,18 @@ def figures(*, wanted: str = "", share: float = 1) -> Iterator[Figure]:
         if wanted not in name:
             continue
         bodies = prepared.pages(lines)
-        decode, judged, whole, plain = (
-            seconds / len(lines) * 1e6
-            for seconds in best_of(
-                partial(decode_seconds, bodies),
-                partial(poll_seconds, bodies, access=access, whole=False),
-                partial(poll_seconds, bodies, access=access, whole=True),
-                partial(plain_seconds, bodies),
-            )
+        rounds = Rounds(
+            partial(decode_seconds, bodies),
+            partial(plain_seconds, bodies),
+            partial(poll_seconds, bodies, access=access, whole=False),
+            partial(poll_seconds, bodies, access=access, whole=True),
         )
+        decode, plain, judged, whole = (rounds.least(place) / len(lines) * 1e6 for place in range(4))
         yield Figure(PART, name, "decode alone, an event", decode, "us")
-        yield Figure(PART, name, "decode all fields and keep them, an event", plain, "us", plain / decode, "decode")
-        yield Figure(PART, name, "decode, join and judge, an event", judged, "us", judged / decode, "decode")
-        yield Figure(PART, name, "decode, join and judge, again", judged, "us", judged / plain, "all fields, kept")
-        yield Figure(PART, name, "whole poll, an event", whole, "us", whole / decode, "decode")
+        yield Figure(PART, name, "decode all fields and keep them, an event", plain, "us", rounds.ratio(1, 0), "decode")
+        yield Figure(PART, name, "decode, join and judge, an event", judged, "us", rounds.ratio(2, 0), "decode")
+        yield Figure(PART, name, "decode, join and judge, again", judged, "us", rounds.ratio(2, 1), "all fields, kept")
+        yield Figure(PART, name, "whole poll, an event", whole, "us", rounds.ratio(3, 0), "decode")
 
 
 if __name__ == "__main__":

@@ -26,7 +26,7 @@ def figures(*, warm_up_s: float = 5, seconds: float = 15, per_second: int = 50) 
     regions = REGIONS[:2]
     for level in ("INFO", "ERROR"):
         lines = prepared.execution_lines(2_000, failing=1, level=level)
-        (decode,) = pages.best_of(partial(pages.decode_seconds, prepared.pages(lines)))
+        decode = pages.Rounds(partial(pages.decode_seconds, prepared.pages(lines))).least()
         decode_us = decode / 2_000 * 1e6
         config = "initial_lookback: 1d\nallowed_lateness: 1m30s\n" + watches(len(regions), regions, access=False)
         config += f"\naccounts: [{{name: default, regions: [{', '.join(regions)}], calls_per_second: 25}}]"

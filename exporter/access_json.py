@@ -93,7 +93,7 @@ _KEY_OR_VALUE = re.compile(
 
 
 def form_of(line: str, names: Mapping[str, str]) -> Form | None:
-    """How a valid line looks around its values; None where values that are wanted cannot be told from the rest.
+    """How a valid line looks around its values; None where these cannot be told from the rest.
 
     Each value is replaced by its number and the line decoded again: its path is told by the decoder alone.
     """
@@ -109,11 +109,12 @@ def form_of(line: str, names: Mapping[str, str]) -> Form | None:
         return None
     columns = [-1] * len(found)
     for path, value in _flat(tree).items():
-        if names.get(path) in GLANCE_VARIABLES:
-            number = _MARK.fullmatch(value) if isinstance(value, str) else None
-            if number is None:
-                return None  # neither a text nor a whole number
-            columns[int(number[1])] = GLANCE_VARIABLES.index(names[path])
+        number = _MARK.fullmatch(value) if isinstance(value, str) else None
+        if number is not None:
+            if names.get(path) in GLANCE_VARIABLES:
+                columns[int(number[1])] = GLANCE_VARIABLES.index(names[path])
+        elif names.get(path) in GLANCE_VARIABLES or not (value is None or isinstance(value, bool)):
+            return None  # neither a text nor a whole number: it would have to be the same in every line
     return between, quoted, columns
 
 

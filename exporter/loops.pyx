@@ -88,7 +88,7 @@ cdef inline str number_text(const char *text, Py_ssize_t size):
 
 
 cdef enum:
-    KEPT = 256  # so many values, and so many ends of rows, are remembered for one call
+    KEPT = 256  # as many as `spread` tells apart
 
 
 cdef unsigned int spread(unsigned long long number) noexcept nogil:
@@ -254,7 +254,7 @@ cdef enum:
     HEAD_SIZE = 21
     STATUS_AT = 69
     STATUS_SIZE = 3
-    SLOTS = 256  # several times the number of heads
+    SLOTS = 256  # as many as `spread` tells apart: several times the number of heads
 
 cdef struct Head:
     char text[HEAD_SIZE]

@@ -177,7 +177,7 @@ def test_a_text_is_read_as_json_has_it(module, text, value):
 
 
 def test_a_form_is_what_stands_around_the_values():
-    line = '{ "a": "x\\"y", "n": {"b":12, "c":"-"} , "t": true, "d":[7,"z"], "s": -3 }'
+    line = '{ "a": "x\\"y", "n": {"b":12, "c":"-"} , "t": true, "d":[7,"z"], "s": null }'
     between, quoted, columns = form_of(line, {"a": "requestId", "n.b": "status", "n.c": "stage"})
     assert between == ['{ "a": "', '", "n": {"b":', ', "c":"', '"} , "t": true, "d":[', ',"', '"], "s": -3 }']
     assert quoted == [True, False, True, False, True]
@@ -186,9 +186,14 @@ def test_a_form_is_what_stands_around_the_values():
 
 
 @pytest.mark.parametrize("value", ["true", "null", "1.5", "-3", "1e3"])
-def test_a_value_that_is_wanted_and_neither_text_nor_whole_number_makes_no_form(value):
+def test_where_something_else_than_a_text_or_a_whole_number_is_wanted_lines_have_no_form(value):
     assert form_of(f'{{"a":"x","b":{value}}}', {"b": "status"}) is None
-    assert form_of(f'{{"a":"x","b":{value}}}', {"a": "status"}) is not None
+
+
+@pytest.mark.parametrize(("value", "is_kept"), [("true", True), ("null", True), ("1.0", False), ("-3", False)])
+def test_no_value_is_kept_as_part_of_a_form(value, is_kept):
+    form = form_of(f'{{"a":"x","b":{value}}}', {"a": "status"})
+    assert (form is not None) is is_kept
 
 
 CHARACTERS = st.sampled_from('ab019-/{}:,"\\ \t\n\x00\x1f\x7fé\U0001f600') | st.characters()

@@ -179,7 +179,7 @@ def test_a_text_is_read_as_json_has_it(module, text, value):
 def test_a_form_is_what_stands_around_the_values():
     line = '{ "a": "x\\"y", "n": {"b":12, "c":"-"} , "t": true, "d":[7,"z"], "s": null }'
     between, quoted, columns = form_of(line, {"a": "requestId", "n.b": "status", "n.c": "stage"})
-    assert between == ['{ "a": "', '", "n": {"b":', ', "c":"', '"} , "t": true, "d":[', ',"', '"], "s": -3 }']
+    assert between == ['{ "a": "', '", "n": {"b":', ', "c":"', '"} , "t": true, "d":[', ',"', '"], "s": null }']
     assert quoted == [True, False, True, False, True]
     assert columns == [GLANCE_VARIABLES.index("requestId"), GLANCE_VARIABLES.index("status"), 10, -1, -1]
     assert GLANCE_VARIABLES[10] == "stage"

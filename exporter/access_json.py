@@ -271,6 +271,8 @@ def json_format(pieces: list[Piece]) -> JsonFormat | None:
 # ------------------------------------------------------------------------------------------------------------- reading
 
 _MAX_LEARNT = 5
+_MISFITS = 256
+"""After so many lines that have the keys but not the form of the line that was learnt, another's form is taken."""
 _MAX_NAMED = 64
 
 
@@ -295,6 +297,7 @@ class JsonLines:
     def __init__(self, known: JsonFormat | None = None) -> None:
         self._known = known
         self._learnt: list[_Learnt] = []
+        self._patience = _MISFITS
         self._prefer(_NO_KEYS)
         self._names: dict[tuple[str, ...], dict[str, str]] = {}
 
@@ -303,7 +306,20 @@ class JsonLines:
 
         The first line with other keys than the last one that `look` read is the end of it.
         """
-        return self._learnt[0].many.read(events, start, columns, known)
+        learnt = self._learnt[0]
+        read = learnt.many.read(events, start, columns, known)
+        if learnt.many.misfits >= self._patience and read:
+            self._learn_form(learnt, events[start + read - 1].message.strip())
+        return read
+
+    def _learn_form(self, learnt: _Learnt, line: str) -> None:
+        """Take the form of a line with keys that are known: what they were learnt of was one of a kind, or is no more.
+
+        Lines that have no form in common have twice as long each time.
+        """
+        self._patience *= 2
+        names = self._names_of(_flat(_decode(line)))
+        self._learnt[0] = _learnt(learnt.decode, learnt.glance_values, form_of(line, names))
 
     def look(self, line: str) -> Sequence[Scalar] | Unreadable:
         """The values of GLANCE_VARIABLES. `line` has no white space around it."""

@@ -57,6 +57,8 @@ class JsonColumns:
         They make a compiled loop quicker, and change nothing.
         """
         del form, width
+        self.misfits = 0
+        """So many lines had the keys, but not the form. (Without a compiler none is looked for.)"""
         self._decode = decode
         self._row_of = row_of
         self._refused = refused

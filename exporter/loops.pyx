@@ -147,6 +147,7 @@ cdef class JsonColumns:
     cdef tuple between  # keeps alive what `values` points into
     cdef Value *values
     cdef Py_ssize_t count, width
+    cdef readonly Py_ssize_t misfits
 
     def __cinit__(self):
         self.values, self.count = NULL, 0
@@ -197,6 +198,7 @@ cdef class JsonColumns:
                 found = self.row_of(self.decode(line))
             except self.refused:
                 return place - start
+            self.misfits += 1
             columns.add([found], known)
         return len(events) - start
 

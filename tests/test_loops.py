@@ -196,6 +196,36 @@ def test_no_value_is_kept_as_part_of_a_form(value, is_kept):
     assert (form is not None) is is_kept
 
 
+@each
+def test_lines_with_the_keys_but_not_the_form_are_counted_where_forms_are_of_use(module):
+    line = '{"requestId":"a","status":1}'
+    reader = module.JsonColumns(
+        msgspec.json.Decoder(dict).decode,
+        lambda found: (found["requestId"], *[None] * 13),
+        REFUSED,
+        form_of(line, {}),
+        14,
+    )
+    for messages in ([line, line], ['{"requestId": "a"}', line, "{"]):
+        reader.read([event(message) for message in messages], 0, Columns([], [], [], [], [], []), {})
+    assert reader.misfits == (1 if module.COMPILED else 0)
+
+
+@pytest.mark.skipif(not loops.COMPILED, reason="nothing was compiled: .ci/run fails where that is so")
+def test_a_form_that_was_one_of_a_kind_is_learnt_anew():
+    """Such as that of a line into which a caller pasted a key once more; or a stage's, before it was written otherwise."""
+    parser, spaced = access_parser("auto"), '{"requestId": "a-%d", "status": "200"}'
+    lines = ['{"requestId":"x","status":"404","status":"200"}', *(spaced % number for number in range(2_000))]
+    for start in range(0, len(lines), 100):
+        columns, unreadable = parser.look_at([event(line) for line in lines[start : start + 100]], {})
+        assert not unreadable
+    assert columns.request_ids == ["a-1999"]
+    many = parser._json._learnt[0].many
+    assert many.misfits == 0
+    parser.look_at([event(spaced % 1), event(spaced % 2)], {})
+    assert many.misfits == 0
+
+
 CHARACTERS = st.sampled_from('ab019-/{}:,"\\ \t\n\x00\x1f\x7fé\U0001f600') | st.characters()
 TEXTS = st.sampled_from(["-", "200", "GET", "/orders/{id}", ""]) | st.text(CHARACTERS, max_size=12)
 SCALARS = TEXTS | st.integers(-3, 10**19) | st.floats(allow_nan=False, allow_infinity=False) | st.booleans() | st.none()

@@ -132,6 +132,9 @@ class _Route:
 
 _AT_ONCE = 512
 """So many lines are taken together: enough to share the cost, few enough for the processor's caches."""
+_ROUTES_HELD = 4_096
+"""So many routes of ten seconds are counted before they are put under the series they count for: callers, and errors
+that differ from line to line, may make any number of routes, but not of series."""
 _at_ms_of = attrgetter("at_ms")
 
 
@@ -205,7 +208,7 @@ class AccessTaker:
                         first.append(place)
                     routes[place] = route
         self._pass_on(events, columns, first)
-        self._count(times, columns)
+        self._count(times, columns, seen)
 
     def _pass_on(self, events: Sequence[LogEvent], columns: Columns, first: Sequence[int]) -> None:
         """Show the correlator the lines it needs: failures, what shares an id with what is open, and what may be new.
@@ -235,7 +238,7 @@ class AccessTaker:
             if open_ids and not open_ids.keys().isdisjoint(ids):
                 show(compress(places, map(open_ids.__contains__, ids)))
 
-    def _count(self, times: Sequence[int], columns: Columns) -> None:
+    def _count(self, times: Sequence[int], columns: Columns, seen: Seen) -> None:
         """Count lines in order of time, each ten seconds together."""
         start = 0
         while start < len(times):
@@ -243,7 +246,10 @@ class AccessTaker:
             end = bisect_left(times, (bucket + 1) * BUCKET_MS, start)
             part = columns if end - start == len(times) else columns.part(start, end)
             routes: list[_Route] = part.routes
-            self._amounts.setdefault(bucket, Counter()).update(routes)
+            amounts = self._amounts.setdefault(bucket, Counter())
+            amounts.update(routes)
+            if len(amounts) > _ROUTES_HELD:
+                self._file_amounts(bucket, seen)
             latencies = [part.responses, part.integrations, part.dotted_integrations]
             apis = {id(route.api): route.api for route in set(routes)}  # the directory gives the same one each time
             for api in apis.values():
@@ -269,6 +275,10 @@ class AccessTaker:
             self._routes[repeating] = route
         return route
 
+    def _file_amounts(self, bucket: int, seen: Seen) -> None:
+        for route, amount in self._amounts.pop(bucket).items():
+            seen.add(bucket * BUCKET_MS, route.key, amount)
+
     def _latencies_of(self, bucket: int, api: Api) -> _Latencies:
         return self._latencies.setdefault((bucket, api), _Latencies(Counter(), Counter()))
 
@@ -282,9 +292,8 @@ class AccessTaker:
 
     def finish(self, seen: Seen) -> None:
         """See `Taker`: latencies become buckets and sums, each distinct one once."""
-        for bucket, amounts in self._amounts.items():
-            for route, amount in amounts.items():
-                seen.add(bucket * BUCKET_MS, route.key, amount)
+        for bucket in list(self._amounts):
+            self._file_amounts(bucket, seen)
         for (bucket, api), found in self._latencies.items():
             for histogram, values in zip((metrics.RESPONSE_LATENCY, metrics.INTEGRATION_LATENCY), found, strict=True):
                 for key, amount in metrics.latencies(histogram, api, milliseconds(values)).items():

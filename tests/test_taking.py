@@ -198,3 +198,31 @@ def test_a_line_unlike_all_before_it_tells_the_correlator_which_ids_are_logged()
     taken([before, after], correlator)
     assert correlator.shown[-1] == "0600"
     assert correlator._identity._joins_by_request_id is True
+
+
+@pytest.mark.parametrize(
+    "differing",
+    [{"status": "502", "integration.error": "Lambda execution failed with status 502 of %d"}, {"httpMethod": "M%d"}],
+    ids=["errors", "methods"],
+)
+def test_however_many_kinds_of_lines_callers_make_no_line_of_a_listing_is_kept(differing):
+    reader, seen, lines = taker(Watched()), Seen(), 20_000
+    reader.begin()
+    for number in range(0, lines, 1_000):
+        page = [
+            LogEvent(
+                event_id=f"{at:056d}",
+                at_ms=START_MS + at // 10,
+                message=json.dumps(
+                    {"requestId": "-", "status": "200", "httpMethod": "GET"}
+                    | {key: text % at if "%d" in text else text for key, text in differing.items()}
+                ),
+            )
+            for at in range(number, number + 1_000)
+        ]
+        reader.take(page, seen)
+        counted = sum(sum(counts.values()) for counts in seen.buckets.values())
+        assert number + 1_000 - counted <= 5_000
+    reader.finish(seen)
+    (counts,) = seen.buckets.values()
+    assert list(counts.values()) == [lines]

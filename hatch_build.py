@@ -21,10 +21,10 @@ class CompiledLoops(BuildHookInterface):
 
     def initialize(self, version: str, build_data: dict[str, Any]) -> None:
         """Compile, and put the result into the wheel or, for an editable installation, beside its source."""
-        self._scratch = Path(tempfile.mkdtemp(prefix="apigateway-exporter-build-"))
         wish = os.environ.get("APIGATEWAY_EXPORTER_COMPILE") or "auto"
         if wish not in WISHES:
             raise ValueError(f"APIGATEWAY_EXPORTER_COMPILE is one of {', '.join(WISHES)}, not {wish!r}")
+        self._scratch = Path(tempfile.mkdtemp(prefix="apigateway-exporter-build-"))
         beside = Path(self.root, SOURCE).parent
         if version == "editable":
             for old in (*beside.glob("loops.*.so"), *beside.glob("loops.*.pyd")):

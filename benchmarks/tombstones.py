@@ -1,8 +1,9 @@
 """What settled failures leave behind: marks by which their lines are known when they are read again.
 
-Run as `python -m benchmarks.tombstones`. How many marks a failure leaves is counted in what a poll commits, of a
-watch on both logs, on access lines alone and on execution lines alone; what a mark takes, in a process of its own that
-files as many as twelve minutes of ten thousand failures a second leave. The ratio of the memory is against the budget.
+Run as `python -m benchmarks.tombstones`. How many marks of a failure stay in memory is counted in what a poll commits,
+of a watch on both logs, on access lines alone and on execution lines alone; what a mark takes, with what stands on it,
+in a process of its own that files as many as twelve minutes of ten thousand failures a second leave. The ratio of the
+memory is against the budget.
 """
 
 import os
@@ -24,7 +25,7 @@ from benchmarks.results import Figure, report
 from exporter.ledger.sqlite import SqliteLedger
 from exporter.metrics import STAGE_FAILURES
 from exporter.model import Commit, LogGroup, Page, Window
-from exporter.tombstones import Tombstones, filed_under
+from exporter.tombstones import Tombstones, filed_under, inscription
 from exporter.windows import MINUTE_MS
 
 PART = "tombstones"
@@ -39,10 +40,13 @@ _NOW_MS = prepared.START_MS + 120_000
 class _Told(SqliteLedger):
     """Counts what commits leave, and leaves it at that."""
 
+    has_access = True
     marks = failures = 0
 
     def commit(self, commit: Commit) -> None:
-        self.marks += sum(len(packed) for packed in commit.tombstones.values() if packed is not None) // 8
+        for (_, minute), packed in commit.tombstones.items():
+            if packed is not None:
+                self.marks += len(Tombstones({minute: packed}, unclaimed_extended_ids=self.has_access))
         self.failures += sum(count for key, count in commit.increments.items() if key.metric == STAGE_FAILURES.name)
 
 
@@ -110,6 +114,7 @@ def marks_of_a_failure(*, access: bool, execution: bool) -> float:
         groups.append(replace(pages.spec_of(None).groups[0], group=pages.GROUP._replace(name="execution")))
     with tempfile.TemporaryDirectory() as directory, closing(_Told(Path(directory) / "state.db")) as ledger:
         spec = replace(pages.spec_of(None), groups=tuple(groups))
+        ledger.has_access = access
         pages.watch_of(spec, _Sources(sources), ledger, spans=False).poll()
         assert ledger.failures == _FAILURES
         return ledger.marks / _FAILURES
@@ -119,18 +124,25 @@ def _file(marks: int, minutes: int) -> _Filed:
     """File random marks over so many minutes, in a process that does nothing else."""
     own = Process(os.getpid(), "", time.monotonic())
     rng, stones = random.Random(5), Tombstones()
+    some, said = _random(rng, _AT_ONCE)  # what these take is no tombstone's
     before, spent = own.resident_mib(), 0.0
     for filed in range(0, marks, _AT_ONCE):
-        some = array("Q", rng.randbytes(8 * min(_AT_ONCE, marks - filed)))
+        some, said = _random(rng, min(_AT_ONCE, marks - filed))
         began = time.process_time()
-        stones.add(filed_under(filed * minutes // marks * MINUTE_MS), some)
+        stones.add(filed_under(filed * minutes // marks * MINUTE_MS), zip(some, said, strict=True))
         spent += time.process_time() - began
-    others = array("Q", rng.randbytes(8 * _AT_ONCE))
+    others, _ = _random(rng, _AT_ONCE)
     began = time.process_time()
     found = sum(one in stones for one in others)
     missed = time.process_time() - began
     assert not found
     return _Filed(own.resident_mib() - before, spent / marks * 1e6, missed / len(others) * 1e6)
+
+
+def _random(rng: random.Random, count: int) -> tuple[Sequence[int], Sequence[int]]:
+    """So many marks, and what they say: the marks that stand on a mark are as random as itself."""
+    some = array("Q", rng.randbytes(8 * count))
+    return some, [inscription(event=one >> 8, extended=one >> 16) for one in some]
 
 
 if __name__ == "__main__":

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from exporter import execution_log
-from exporter.identity import Identity, marks_of
+from exporter.identity import Identity
 from exporter.inflight import InFlight
 from exporter.model import AccessGlance, Failure, LogEvent, LogGroup, RequestTimeline
 from exporter.settle import (
@@ -29,7 +29,7 @@ from exporter.settle import (
     settle_reason,
     units_of,
 )
-from exporter.tombstones import Mark, Tombstones, filed_under, joinable_ids, mark
+from exporter.tombstones import Mark, Tombstones, filed_under, inscription, joinable_ids, mark
 from exporter.windows import MINUTE_MS
 
 _NO_LINKS = 100
@@ -85,7 +85,7 @@ class Correlator:
         self._unproven: dict[str, int] = {}
         """Ids of failures settled without an execution line, with the time of their last line."""
         self._late_evidence = 0
-        self._learnt: dict[tuple[LogGroup, int], set[int]] = {}
+        self._learnt: dict[tuple[LogGroup, int], dict[int, int]] = {}
         """Marks of request ids of failures that were settled under their extended id alone, to be filed."""
         self._known_batches: set[tuple[str, int]] = set()
         """Request ids and times of delivery of settled failures whose lines were read again."""
@@ -110,7 +110,7 @@ class Correlator:
         ids = joinable_ids(glance)
         if not is_failed(glance) and not any(text in self._open for text in ids):
             return
-        if self._identity.is_settled(Mark.ACCESS, event.event_id) or event.event_id in self._absorbed:
+        if event.event_id in self._absorbed or self._identity.is_event_settled(event.event_id, ids):
             return
         line = AccessLine(group, event, glance)
         if not any(text in self._open for text in ids) and self._identity.absorbs(ids, event.at_ms):
@@ -166,7 +166,7 @@ class Correlator:
     def _suspect(self, request_id: str, lines: Sequence[ExecutionLine]) -> None:
         ids = {request_id, *(found for line in lines if (found := extended_id_of(line.text)) is not None)}
         # Only where a request of that id was settled before, it matters now which lines are of which request.
-        is_used = any(self._identity.is_settled(Mark.ID, text) for text in ids)
+        is_used = any(self._identity.is_used(text) for text in ids)
         fresh: list[Sequence[ExecutionLine]] = []
         for segment in segments_of(lines, self._max_request_ms) if is_used else [lines]:
             extended = next((found for line in segment if (found := extended_id_of(line.text)) is not None), None)
@@ -177,14 +177,14 @@ class Correlator:
             self._note_evidence(request_id, segment)
             batch = (request_id, segment[0].ingested_at_ms)
             if extended is None:
-                if batch not in self._known_batches and self._identity.is_settled(Mark.LINKED, request_id):
+                if batch not in self._known_batches and self._identity.is_linked(request_id):
                     fresh.append(segment)  # a new one's, if the line that names its extended id is yet to come
                 continue
             self._known_batches.add(batch)
-            if not self._identity.is_settled(Mark.ID, request_id):
+            if not self._identity.is_used(request_id):
                 # Its access line told the extended id only; a restart may begin behind the line that tells both.
-                learnt = self._learnt.setdefault((segment[0].group, filed_under(segment[-1].at_ms)), set())
-                learnt |= {mark(Mark.ID, request_id), mark(Mark.LINKED, request_id)}
+                learnt = self._learnt.setdefault((segment[0].group, filed_under(segment[-1].at_ms)), {})
+                learnt[mark(Mark.ID, request_id)] = inscription(extended=mark(Mark.ID, extended))
         if fresh:
             # With the lines of those that are settled: what follows of them joins their beginning, no other one.
             request = self._request([request_id, *(ids - {request_id})])
@@ -270,22 +270,29 @@ class Correlator:
                 if unit.failure is not None
             ]
             del waiting[:surplus]
-        marks = {key: set(found) for key, found in self._learnt.items()}
-        for item in settled:
-            unit = item.unit
-            group = unit.access.group if unit.access is not None else unit.execution[0].group
-            marks.setdefault((group, filed_under(unit.last_ms)), set()).update(marks_of(unit))
-        for line in self._absorbed.values():
-            found = {mark(Mark.ACCESS, line.event.event_id)}
-            found.update(mark(Mark.CLAIMED, text) for text in joinable_ids(line.glance))
-            marks.setdefault((line.group, filed_under(line.event.at_ms)), set()).update(found)
         return Judged(
             settled=settled,
             absorbed=tuple(self._absorbed.values()),
-            marks={key: frozenset(found) for key, found in marks.items()},
+            stones=self._stones_of(settled),
             first_open_ms=min((unit.first_ms for unit in waiting), default=None),
             late_evidence=self._late_evidence,
         )
+
+    def _stones_of(self, settled: Iterable[Settled]) -> dict[tuple[LogGroup, int], dict[int, int]]:
+        """What is to be filed of what is settled, learnt and absorbed, by group and minute."""
+        stones = {key: dict(found) for key, found in self._learnt.items()}
+        taken = {one for found in stones.values() for one in found}
+        for unit in (item.unit for item in settled):
+            group = unit.access.group if unit.access is not None else unit.execution[0].group
+            found = self._identity.stones_of(unit, taken)
+            taken.update(found)
+            file = stones.setdefault((group, filed_under(unit.last_ms)), {})
+            file.update((one, said) for one, said in found.items() if said or one not in file)
+        for line in self._absorbed.values():
+            file = stones.setdefault((line.group, filed_under(line.event.at_ms)), {})
+            file[mark(Mark.ACCESS, line.event.event_id)] = 0
+            file.update((mark(Mark.CLAIMED, text), 0) for text in joinable_ids(line.glance))
+        return stones
 
     def overlooked(self, horizon: Horizon) -> bool:
         """Whether the listing that opened a request may have passed over lines of it that no later one will bring.
@@ -315,8 +322,8 @@ class Correlator:
 
     def settle(self, judged: Judged, horizon: Horizon) -> None:
         """Make `judged` final, after it was committed: settled lines go, their marks stay."""
-        for (group, minute), marks in judged.marks.items():
-            self._identity.add(group, minute, marks)
+        for (group, minute), stones in judged.stones.items():
+            self._identity.add(group, minute, stones)
         for line in judged.absorbed:
             self._absorbed.pop(line.event.event_id, None)
         for item in judged.settled:
@@ -358,7 +365,7 @@ class Correlator:
 
     def _shares_id(self, unit: Unit) -> bool:
         return any(
-            self._identity.is_settled(Mark.ID, text) or (text in self._open and len(self._units(self._open[text])) > 1)
+            self._identity.is_used(text) or (text in self._open and len(self._units(self._open[text])) > 1)
             for text in unit.ids - unit.extended_ids
         )
 
@@ -387,7 +394,7 @@ class Correlator:
 
     def _units(self, request: _Open) -> list[Unit]:
         if request.units is None:
-            used = len(request.access) > 1 or any(self._identity.is_settled(Mark.ID, text) for text in request.ids)
+            used = len(request.access) > 1 or any(self._identity.is_used(text) for text in request.ids)
             units = units_of(request.access, request.execution, self._max_request_ms if used else None)
             if len(units) > 1:
                 # A caller may give one id to any number of requests: a line of one changes nothing about the others.

@@ -5,12 +5,13 @@ settled failure is known by its access event id and by every id that it had. Thi
 worth; it joins no lines and keeps nothing but marks.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 
+from exporter import tombstones as stone
 from exporter.envelope import PLACEHOLDER_IDS
 from exporter.model import AccessGlance, LogGroup
 from exporter.settle import Unit
-from exporter.tombstones import Mark, Tombstones, mark
+from exporter.tombstones import Mark, Tombstones, inscription, joinable_ids, mark
 from exporter.windows import MINUTE_MS
 
 
@@ -41,29 +42,37 @@ class Identity:
         if glance.extended_request_id is not None:
             self._access_logs_extended_ids = True
 
-    def add(self, group: LogGroup, minute: int, marks: Iterable[int]) -> None:
+    def add(self, group: LogGroup, minute: int, stones: Mapping[int, int]) -> None:
         """File marks of failures that are settled now."""
-        self._tombstones[group].add(minute, marks)
+        self._tombstones[group].add(minute, stones.items())
 
-    def is_settled(self, kind: Mark, text: str) -> bool:
-        """Whether there is such a mark."""
-        wanted = mark(kind, text)
-        for stones in self._tombstones.values():  # noqa: SIM110 asked so often that it shows
-            if wanted in stones:
-                return True
-        return False
+    def is_used(self, text: str) -> bool:
+        """Whether a settled failure had this id; an extended id counts that came without a request id."""
+        return self._has(mark(Mark.ID, text))
+
+    def is_event_settled(self, event_id: str, ids: Sequence[str]) -> bool:
+        """Whether this access event, whose line tells these ids, was counted or absorbed."""
+        event = mark(Mark.ACCESS, event_id)
+        return self._has(event) or any(stone.is_of_event(said, event) for text in ids for said in self._said_of(text))
+
+    def is_linked(self, request_id: str) -> bool:
+        """Whether the extended ids that went with this request id are known: another one is another request."""
+        return self._is_linked(request_id, self._said_of(request_id))
 
     def knows(self, request_id: str, extended: str | None) -> bool:
         """Whether execution lines with these ids belong to a failure that is settled."""
-        if extended is not None and self.is_settled(Mark.ID, extended):
-            return True
-        if not self.is_settled(Mark.ID, request_id):
+        of_id = self._said_of(request_id)
+        if extended is not None:
+            wanted = mark(Mark.ID, extended)
+            if self._has(wanted) or any(stone.is_linked_to(said, wanted) for said in of_id):
+                return True
+        if not of_id:
             return False
-        if extended is None or not self.is_settled(Mark.LINKED, request_id):
+        if extended is None or not self._is_linked(request_id, of_id):
             return True
         # The extended id is another one, so it is another request. Only where access lines say theirs, can we be sure
         # that it was not counted; elsewhere a new request under a used id has an access line of its own to open it.
-        by_access = self._has_access and not self.is_settled(Mark.UNCLAIMED, request_id)
+        by_access = self._has_access and not self._is_unclaimed(request_id, of_id)
         return by_access and not self._access_logs_extended_ids
 
     def knows_unit(self, unit: Unit) -> bool:
@@ -86,31 +95,71 @@ class Identity:
     def _are_nameless(self) -> bool:
         """Whether access lines tell no request id; before one was seen: whether those of settled failures told none."""
         if self._joins_by_request_id is None:
-            return self.is_settled(Mark.NAMELESS, "")
+            return self._has(mark(Mark.NAMELESS, ""))
         return not self._joins_by_request_id
 
     def absorbs(self, ids: Sequence[str], at_ms: int) -> bool:
         """Whether a failure was counted without its access line, and a line with these ids and this time is it."""
         minute = at_ms // MINUTE_MS
-        return any(
-            self.is_settled(Mark.UNCLAIMED, f"{text} {near}") and not self.is_settled(Mark.CLAIMED, text)
-            for text in ids
-            if self.is_settled(Mark.UNCLAIMED, text)
-            for near in (minute - 1, minute, minute + 1)
-        )
+        for text in ids:
+            of_id = self._said_of(text)
+            if not of_id or not self._is_unclaimed(text, of_id) or self._has(mark(Mark.CLAIMED, text)):
+                continue
+            for near in (minute - 1, minute, minute + 1):
+                at = self._unclaimed_at(text, near)
+                if self._has(at) or any(stone.is_unclaimed_at(said, at) for said in of_id):
+                    return True
+        return False
 
+    def stones_of(self, unit: Unit, taken: Collection[int]) -> dict[int, int]:
+        """The marks that a settled failure leaves, for its access event and every id that it had, with what they say.
 
-def marks_of(unit: Unit) -> set[int]:
-    """The marks that a settled failure leaves: its access event, and every id that it had."""
-    marks = {mark(Mark.ID, text) for text in unit.ids}
-    if unit.extended_ids:
-        marks |= {mark(Mark.LINKED, text) for text in unit.ids - unit.extended_ids}
-    if unit.access is not None:
-        marks.add(mark(Mark.ACCESS, unit.access.event.event_id))
-        if unit.access.glance.request_id is None and unit.ids == unit.extended_ids:
-            marks.add(mark(Mark.NAMELESS, ""))
-    else:
-        minute = unit.first_ms // MINUTE_MS
-        marks |= {mark(Mark.UNCLAIMED, text) for text in unit.ids}
-        marks |= {mark(Mark.UNCLAIMED, f"{text} {minute}") for text in unit.ids}
-    return marks
+        What belongs to an id is inscribed on its mark. Where one was used before, or its mark is among `taken`, it
+        has been inscribed: then each mark stands for itself.
+        """
+        access = unit.access
+        told = [] if access is None else joinable_ids(access.glance)[:1]
+        event = None if access is None else mark(Mark.ACCESS, access.event.event_id)
+        requests = unit.ids - unit.extended_ids
+        extended = sorted(unit.extended_ids, key=lambda text: (text in told, text))
+        linked = mark(Mark.ID, extended[0]) if extended else None
+        # Lines that tell an extended id tell a request id, too, unless access lines do not.
+        alone = extended[1:] if access is not None and requests else extended
+        ids = {text: mark(Mark.ID, text) for text in {*requests, *alone, *told}}
+        ats = {} if access is not None else {text: self._unclaimed_at(text, unit.first_ms // MINUTE_MS) for text in ids}
+        stones = {} if event is None or told else {event: 0}
+        if access is not None and access.glance.request_id is None and not requests:
+            stones[mark(Mark.NAMELESS, "")] = 0
+        if not any(one in taken or self._has(one) for one in ids.values()):
+            for text, one in ids.items():
+                stones[one] = inscription(
+                    event=event if text in told else None,
+                    unclaimed_at=ats.get(text),
+                    extended=linked if text in requests else None,
+                    is_extended=text not in requests,
+                )
+            return stones
+        found = {event, linked, *ids.values(), *ats.values(), *(mark(Mark.UNCLAIMED, text) for text in ats)}
+        if linked is not None:
+            found.update(mark(Mark.LINKED, text) for text in requests)
+        return stones | {one: 0 for one in found if one is not None}
+
+    @staticmethod
+    def _unclaimed_at(text: str, minute: int) -> int:
+        return mark(Mark.UNCLAIMED, f"{text} {minute}")
+
+    def _has(self, wanted: int) -> bool:
+        for stones in self._tombstones.values():  # noqa: SIM110 asked so often that it shows
+            if wanted in stones:
+                return True
+        return False
+
+    def _said_of(self, text: str) -> list[int]:
+        wanted = mark(Mark.ID, text)
+        return [said for stones in self._tombstones.values() for said in stones.said_of(wanted)]
+
+    def _is_linked(self, request_id: str, of_id: Sequence[int]) -> bool:
+        return any(map(stone.is_linked, of_id)) or (bool(of_id) and self._has(mark(Mark.LINKED, request_id)))
+
+    def _is_unclaimed(self, text: str, of_id: Sequence[int]) -> bool:
+        return any(map(stone.is_unclaimed, of_id)) or self._has(mark(Mark.UNCLAIMED, text))

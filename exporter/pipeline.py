@@ -375,6 +375,7 @@ class Watch:
             begin_ms=now_ms - self.spec.initial_lookback_ms,
             max_request_ms=self.spec.max_request_ms,
             now_ms=now_ms,
+            has_access=bool(self._access),
             make_correlator=self._make_correlator,
         )
 

@@ -172,8 +172,8 @@ class Judged:
     settled: Sequence[Settled]
     absorbed: Sequence[AccessLine]
     """Access lines of failures that were counted without one."""
-    marks: Mapping[tuple[LogGroup, int], frozenset[int]]
-    """The marks to be added, by group and minute."""
+    stones: Mapping[tuple[LogGroup, int], Mapping[int, int]]
+    """The marks to be filed with what they say (`tombstones`), by group and minute."""
     first_open_ms: int | None
     """The earliest line of what stays open."""
     late_evidence: int

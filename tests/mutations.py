@@ -20,7 +20,7 @@ NEEDED = ("exporter", "tests", "config", "pyproject.toml")
 _LEFT_OUT = shutil.ignore_patterns("__pycache__", "*.so")
 SUITES = (
     ("tests/test_protocol.py", "tests/test_scenarios.py", "tests/test_ledger.py", "tests/test_fetching.py"),
-    tuple(f"tests/test_{unit}.py" for unit in ("windows", "tally", "tombstones", "settle", "pipeline")),
+    tuple(f"tests/test_{unit}.py" for unit in ("windows", "tally", "tombstones", "identity", "settle", "pipeline")),
 )
 """Run one after the other, each to its first failure: worlds with a known truth; the units themselves."""
 
@@ -50,14 +50,21 @@ MUTATIONS = (
         edits=(
             (
                 "identity.py",
-                "marks = {mark(Mark.ID, text) for text in unit.ids}\n",
-                "marks = {mark(Mark.ID, text) for text in unit.ids - unit.extended_ids}\n",
+                "{text: mark(Mark.ID, text) for text in {*requests, *alone, *told}}",
+                "{text: mark(Mark.ID, text) for text in requests}",
             ),
         ),
     ),
     Mutation(
         name="tombstones stand under the access event only",
-        edits=(("identity.py", "marks = {mark(Mark.ID, text) for text in unit.ids}\n", "marks: set[int] = set()\n"),),
+        edits=(
+            ("identity.py", "{text: mark(Mark.ID, text) for text in {*requests, *alone, *told}}", "dict[str, int]()"),
+            ("identity.py", "stones = {} if event is None or told else {event: 0}", "stones = {event or 0: 0}"),
+        ),
+    ),
+    Mutation(
+        name="tombstones of an id that was used before are inscribed over those that are there",
+        edits=(("identity.py", "if not any(one in taken or self._has(one) for one in ids.values()):", "if ids:"),),
     ),
     Mutation(
         name="tombstones are forgotten as soon as the watermark has passed",

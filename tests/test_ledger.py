@@ -518,6 +518,7 @@ def first_version(path):
 def test_a_file_of_the_first_version_is_brought_up_to_date_with_all_it_holds(first_version):
     with SqliteLedgerOf(first_version) as ledger:
         assert numbers(ledger) == {1}
+        assert ledger.group_state(GROUP).tombstones == {1: bytes(7) + b"\x01" + bytes(8)}
         assert [(row.id, row.body) for row in ledger.outbox_head(100)] == [(41, b"\x02")]
         fill(ledger, [10])
         assert [row.id for row in ledger.outbox_head(100)] == [41, 42]

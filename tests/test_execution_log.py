@@ -8,6 +8,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
+from exporter import execution_log
 from exporter.execution_log import MAX_TEXT, PLACEHOLDER_IDS, completed_status, is_routine, parse, split
 from exporter.model import ExecutionStep, LogEvent, Step, Unreadable
 from exporter.redaction import REDACTED
@@ -670,6 +671,21 @@ def test_any_text_is_a_step_or_unreadable(message: str) -> None:
     assert isinstance(read, Unreadable) or len(read[1].text) <= MAX_TEXT
     assert isinstance(is_routine(message), bool)
     assert completed_status(message) is None or message.startswith("Method completed with status: ")
+
+
+@given(
+    st.sampled_from([line.head for line in execution_log._LINES]),
+    st.integers(0, 60),
+    st.sampled_from(["", " ", "x"]),
+    st.sampled_from(["", *(line.head for line in execution_log._LINES)]),
+)
+def test_a_line_is_what_the_first_of_all_heads_makes_it(head: str, kept: int, between: str, more: str) -> None:
+    text = f"{head[:kept]}{between}{more}".strip() or "x"
+    known = next((line for line in execution_log._LINES if text.startswith(line.head)), None)
+    if known is not None:
+        assert execution_log._read(text) == (known.step, known.read(known.head, text))
+    elif not text.startswith("API Key "):
+        assert execution_log._read(text)[0] in {Step.OTHER, Step.REASON}
 
 
 @given(st.sampled_from([line.text for line in (*GOOD, *BAD)]), st.integers(0, 200), st.text(max_size=30))

@@ -231,6 +231,13 @@ def text_of(value: Scalar) -> str | None:
     return str(value)
 
 
+def present(values: Iterable[tuple[str, Scalar]]) -> dict[str, str]:
+    """The values that there are, in their logged form, by their names, each of which comes once."""
+    return {
+        name: value if type(value) is str else str(text_of(value)) for name, value in values if value not in _ABSENT
+    }
+
+
 _STATUS: dict[Scalar, int] = {spelled: code for code in range(100, 600) for spelled in (code, str(code))}
 _MS: dict[Scalar, int | None] = {**dict.fromkeys(_ABSENT), **{str(ms): ms for ms in range(4096)}}
 """Almost every latency there is: looking one up is faster than reading it."""
@@ -350,6 +357,8 @@ def _folded(text: str | None) -> str | None:
 
 
 def _phase(status: str | None, latency: str | None, error: str | None) -> PhaseOutcome | None:
+    if status is None and latency is None and error is None:  # most formats log few phases
+        return None
     outcome = PhaseOutcome(status=_status_of(status), latency_ms=ms_of(latency), error=_folded(error))
     if outcome.status is None and outcome.latency_ms is None and outcome.error is None:
         return None
@@ -369,7 +378,7 @@ def _arrival_ms(event: LogEvent, epoch: str | None) -> int:
 def record_from(event: LogEvent, values: Mapping[str, str]) -> AccessRecord | Unreadable:
     """Everything an access line tells, from its variables' values (absent ones left out)."""
     get = values.get
-    glance = glance_from([get(name) for name in GLANCE_VARIABLES])
+    glance = glance_from(list(map(get, GLANCE_VARIABLES)))
     if isinstance(glance, Unreadable):
         return glance
     message = get("error.message")

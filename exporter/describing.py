@@ -45,7 +45,6 @@ class Describer:
             for line in unit.execution
             if (text := line.text.strip())
         ]
-        own_ids = sorted(unit.ids - unit.extended_ids)
         glance_id = access.glance.request_id if access is not None else None
         groups = [unit.access.group] if unit.access is not None else []
         groups += [line.group for line in unit.execution]
@@ -53,7 +52,7 @@ class Describer:
             api=api,
             access=access,
             steps=tuple(steps),
-            request_id=own_ids[0] if own_ids else glance_id,
+            request_id=min(unit.ids - unit.extended_ids, default=glance_id),
             extended_request_id=min(unit.extended_ids, default=None),
             groups=tuple(dict.fromkeys(groups)),
         )

@@ -19,6 +19,9 @@ _UUID = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}", re.ASCII)
 _SPAN_ID = re.compile(r"[0-9a-f]{16}", re.ASCII)
 
 
+_REQUEST_DETAIL, _INTEGRATION_REQUEST, _TRAILER = Step.REQUEST_DETAIL, Step.INTEGRATION_REQUEST, Step.TRAILER
+
+
 class TraceContext(NamedTuple):
     """The trace a request was part of before it reached the gateway."""
 
@@ -76,15 +79,15 @@ def place(
 def caller_context(timeline: RequestTimeline) -> TraceContext | None:
     """Find the trace the caller was in: `traceparent` before X-Ray, what reached the gateway before what it sent on."""
     named = [(step.step, step.trace_context) for step in timeline.steps if step.trace_context is not None]
-    received = [text for step, text in named if step is Step.REQUEST_DETAIL]
-    sent = [text for step, text in named if step is Step.INTEGRATION_REQUEST]
+    received = [text for step, text in named if step is _REQUEST_DETAIL]
+    sent = [text for step, text in named if step is _INTEGRATION_REQUEST]
     for said in (*received, *sent):
         if (context := read_traceparent(said)) is not None:
             return context
     # Only what the gateway received names the caller's span; elsewhere `Parent` is the gateway's or the backend's own.
     xray = [context for text in received if (context := read_xray(text)) is not None]
     roots = [] if timeline.access is None else [timeline.access.xray_trace_id]
-    roots += [step.name for step in timeline.steps if step.step is Step.TRAILER]
+    roots += [step.name for step in timeline.steps if step.step is _TRAILER]
     roots += sent
     for text in roots:
         if text is not None and (context := read_xray(text)) is not None:
@@ -111,6 +114,9 @@ def read_xray(text: str) -> TraceContext | None:
     text = text.lower()
     if "1-" not in text:
         return None
+    if (root := _XRAY_ROOT.fullmatch(text)) is not None:  # nearly always: access lines and trailers tell it alone
+        alone = _non_zero(root[1] + root[2])
+        return None if alone is None else TraceContext(alone)
     said: dict[str, str] = {}
     for part in text.split(";"):
         key, is_pair, value = part.partition("=")

@@ -25,13 +25,14 @@ _decode = msgspec.json.Decoder().decode
 
 # --------------------------------------------------------------------------------------------------------- whole lines
 
+_NESTED = frozenset({dict, list})
 _MAX_DEPTH = 6
 _MAX_KEYS = 256
 
 
 def _flat(tree: Mapping[str, object]) -> Mapping[str, Scalar]:
     """Every scalar by its path: nested keys (and places in a list) joined by dots."""
-    if not {dict, list}.intersection(map(type, tree.values())):
+    if _NESTED.isdisjoint(map(type, tree.values())):
         return cast("Mapping[str, Scalar]", tree)
     found: dict[str, Scalar] = {}
     pending: list[tuple[str, object, int]] = [("", tree, 0)]
@@ -394,7 +395,7 @@ class JsonLines:
     def _values_of(self, scalars: Mapping[str, Scalar]) -> dict[str, str]:
         of_path, plain = self._names_of(scalars)
         if plain is not None:
-            return present(zip(plain, scalars.values(), strict=True))
+            return present(plain, scalars.values())
         composites = self._known.composites if self._known is not None else {}
         values: dict[str, str] = {}
         for path, name in of_path.items():

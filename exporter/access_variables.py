@@ -5,11 +5,11 @@ registered ones, resources are templates, times must be near the line's own.
 """
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from functools import lru_cache
 from itertools import repeat
 from operator import itemgetter
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 from exporter.model import GATEWAY_ERRORS, UNKNOWN, AccessGlance, AccessRecord, LogEvent, PhaseOutcome, Unreadable
 
@@ -231,11 +231,17 @@ def text_of(value: Scalar) -> str | None:
     return str(value)
 
 
-def present(values: Iterable[tuple[str, Scalar]]) -> dict[str, str]:
+def present(names: Sequence[str], values: Collection[Scalar]) -> dict[str, str]:
     """The values that there are, in their logged form, by their names, each of which comes once."""
-    return {
-        name: value if type(value) is str else str(text_of(value)) for name, value in values if value not in _ABSENT
-    }
+    told = dict(zip(names, values, strict=True))
+    for name in [name for name, value in told.items() if value in _ABSENT]:
+        del told[name]
+    if _TEXT.issuperset(map(type, values)):
+        return cast("dict[str, str]", told)
+    return {name: str(text_of(value)) for name, value in told.items()}
+
+
+_TEXT = frozenset({str})
 
 
 _STATUS: dict[Scalar, int] = {spelled: code for code in range(100, 600) for spelled in (code, str(code))}
@@ -375,12 +381,19 @@ def _arrival_ms(event: LogEvent, epoch: str | None) -> int:
     return at_ms if abs(at_ms - event.at_ms) <= _PLAUSIBLE_MS else event.at_ms
 
 
-def record_from(event: LogEvent, values: Mapping[str, str]) -> AccessRecord | Unreadable:
-    """Everything an access line tells, from its variables' values (absent ones left out)."""
+def record_from(
+    event: LogEvent, values: Mapping[str, str], glance: AccessGlance | None = None
+) -> AccessRecord | Unreadable:
+    """Everything an access line tells, from its variables' values (absent ones left out).
+
+    `glance`: what it came to when it was looked at, if it was.
+    """
     get = values.get
-    glance = glance_from(list(map(get, GLANCE_VARIABLES)))
-    if isinstance(glance, Unreadable):
-        return glance
+    if glance is None:
+        found = glance_from(list(map(get, GLANCE_VARIABLES)))
+        if isinstance(found, Unreadable):
+            return found
+        glance = found
     message = get("error.message")
     if message is None:
         # messageString is the message already in double quotes.

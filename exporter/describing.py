@@ -32,11 +32,11 @@ class Describer:
         """Return the timeline of a unit."""
         access: AccessRecord | None = None
         if unit.access is not None:
-            parsed = self._parsers[unit.access.group].parse(unit.access.event)
+            glance = unit.access.glance
+            parsed = self._parsers[unit.access.group].parse(unit.access.event, glance)
             access = parsed if isinstance(parsed, AccessRecord) else None
-            api = self._directory.resolve(unit.access.glance.api_id, unit.access.glance.stage)
+            api = self._directory.resolve(glance.api_id, glance.stage)
             if access is None:
-                glance = unit.access.glance
                 access = AccessRecord(event_id=unit.access.event.event_id, at_ms=unit.access.event.at_ms, glance=glance)
         else:
             api = self._of_execution[unit.execution[0].group].resolve(None, None)

@@ -165,6 +165,26 @@ def _read(text: str) -> tuple[Step, _Facts]:
 
 # Readers: the head that matched and the whole line in, the facts out.
 
+_Reader = Callable[[str, str], _Facts]
+_MOST_KNOWN, _LONGEST_KNOWN = 1_024, 512
+
+
+def _remembering(read: _Reader) -> _Reader:
+    """Read a text once of which nothing is cut: for lines that are alike in all failures of a route."""
+    known: dict[str, _Facts] = {}
+
+    def read_once(head: str, text: str) -> _Facts:
+        facts = known.get(text)
+        if facts is None:
+            facts = read(head, text)
+            if facts.text == text and len(text) <= _LONGEST_KNOWN:
+                if len(known) >= _MOST_KNOWN:
+                    known.clear()
+                known[text] = facts
+        return facts
+
+    return read_once
+
 
 def _words(head: str, text: str) -> _Facts:
     """The gateway's own words, between which a caller's or a function's may stand."""
@@ -225,6 +245,7 @@ def _method(name: str) -> str | None:
     return name if name in _METHODS else "_OTHER"
 
 
+@_remembering
 def _key_decision(_head: str, text: str) -> _Facts:
     """A usage plan's decision: `API Key … because method 'GET /orders/{id}' …`, `Key throttle limit exceeded for …`."""
     found = _KEY_METHOD.search(text, 0, MAX_TEXT)
@@ -234,6 +255,7 @@ def _key_decision(_head: str, text: str) -> _Facts:
 _KEY_METHOD = re.compile(r"because method '([A-Z]{1,32}) (/[^'\s]*)'|, HttpMethod ([A-Z]{1,32})\b")
 
 
+@_remembering
 def _url(head: str, text: str) -> _Facts:
     url = _shortened(strip_url(text[len(head) :].strip()[:_WINDOW]), MAX_TEXT - len(head) - 1)
     return _Facts(f"{head} {url}", name=url or None)
@@ -250,6 +272,7 @@ def _received(_head: str, text: str) -> _Facts:
 _RECEIVED = re.compile(r"Received response\. (?:Status: (\d{3}), )?Integration latency: ([0-9]{1,9}) ms")
 
 
+@_remembering
 def _completed(_head: str, text: str) -> _Facts:
     status = completed_status(text)
     return _Facts(_safe(text) if status is None else text, status=status)
@@ -308,7 +331,7 @@ class _Line(NamedTuple):
 
     head: str
     step: Step
-    read: Callable[[str, str], _Facts]
+    read: _Reader
 
 
 _LINES = (

@@ -165,6 +165,9 @@ def _sampled_from(count: int, budget: int) -> int:
     return stands_for
 
 
+_REQUEST_START = Step.REQUEST_START
+
+
 def route_of(timeline: RequestTimeline) -> AccessGlance:
     """Method and resource: the access line's, else what execution lines say of them."""
     if timeline.access is not None:
@@ -173,7 +176,7 @@ def route_of(timeline: RequestTimeline) -> AccessGlance:
     for step in timeline.steps:
         if step.resource is not None:
             resource = step.resource
-        if step.step is Step.REQUEST_START and step.text.startswith("HTTP Method:") and step.name is not None:
+        if step.step is _REQUEST_START and step.text.startswith("HTTP Method:") and step.name is not None:
             method = step.name
     return AccessGlance(
         request_id=timeline.request_id,

@@ -642,6 +642,7 @@ def test_any_text_gives_an_answer_and_both_looks_agree(text):
         glance, found = parser.glance(text), parser.parse(event(text))
         if isinstance(found, AccessRecord):
             assert glance == found.glance
+            assert found == parser.parse(event(text), glance)
             assert "-" not in found.fields.values()
         else:
             assert glance == found

@@ -694,6 +694,28 @@ def test_any_mangled_line_is_a_step_or_unreadable(text: str, at: int, inserted: 
     assert isinstance(read, Unreadable) or len(read[1].text) <= MAX_TEXT
 
 
+@given(st.sampled_from([line.text for line in (*GOOD, *BAD)]), st.sampled_from(["", "?q=1", "502", " ***abcdef"]))
+def test_a_line_read_again_is_read_alike(text: str, more: str) -> None:
+    assert step_of(text + more) == step_of(text + more)
+
+
+def test_lines_are_remembered_in_bounds_and_only_if_nothing_of_them_was_cut() -> None:
+    read = []
+
+    @execution_log._remembering
+    def reader(head: str, text: str) -> execution_log._Facts:
+        read.append(text)
+        return execution_log._Facts(text.replace("secret", REDACTED))
+
+    for text in ("of one route", "a secret", "x" * 513):
+        assert reader("", text) == reader("", text)
+    assert read == ["of one route", "a secret", "a secret", "x" * 513, "x" * 513]
+    for number in range(2_000):
+        reader("", f"of {number}")
+    reader("", "of one route")
+    assert read.count("of one route") == 2
+
+
 def test_a_megabyte_costs_no_more_than_its_length() -> None:
     heads = [*DUMPS, *(before for before, _ in PLACES), "", "{", '{"payload":"', "(", f"({V1}) "]
     units = (

@@ -5,7 +5,7 @@ own, so that a failure told twice is the same spans. The SDK is not used, becaus
 are random; its wire format is. Which facts stand on a span, and which never do, is said in `conventions.py`.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Literal
@@ -76,13 +76,8 @@ class SpanOptions:
 
 def span_ids(failure: Failure, options: SpanOptions, *, reused_id: bool = False, crowded: bool = False) -> SpanIds:
     """Tell the ids of a failure's root span, for exemplars and links, without making the span."""
-    return place(failure.timeline, options.join, reused_id=reused_id, crowded=crowded).ids
-
-
-def caller_trace_id(failure: Failure) -> str | None:
-    """Name the trace that a caller chose for this request: the key by which to find out that it is `crowded`."""
-    context = caller_context(failure.timeline)
-    return None if context is None else context.trace_id
+    timeline = failure.timeline
+    return place(timeline, options.join, caller_context(timeline), reused_id=reused_id, crowded=crowded).ids
 
 
 def trace_url(ids: SpanIds, options: SpanOptions) -> str | None:
@@ -105,17 +100,20 @@ def failure_spans(
     options: SpanOptions,
     *,
     reused_id: bool = False,
-    crowded: bool = False,
+    is_crowded: Callable[[str], bool] = lambda _trace_id: False,
     sampled_from: int = 1,
 ) -> FailureSpans:
     """Tell a failure as spans: a root and a child for each phase that the logs time.
 
-    `reused_id` and `crowded` as for `place`; `sampled_from`: how many failures of its cause this one stands for.
+    `reused_id` as for `place`; `is_crowded` is asked of the trace that a caller chose for the request, if one did;
+    `sampled_from`: how many failures of its cause this one stands for.
     """
     timeline = failure.timeline
+    caller = caller_context(timeline)
+    crowded = caller is not None and is_crowded(caller.trace_id)
     told = _Told(
         failure=failure,
-        placement=place(timeline, options.join, reused_id=reused_id, crowded=crowded),
+        placement=place(timeline, options.join, caller, reused_id=reused_id, crowded=crowded),
         lines=kept_lines(timeline.steps, options.max_events),
         failed=_failed_phase(failure),
         is_error=_is_error(failure),

@@ -53,10 +53,16 @@ class Placement(NamedTuple):
 
 
 def place(
-    timeline: RequestTimeline, join: Literal["trace", "link"], *, reused_id: bool = False, crowded: bool = False
+    timeline: RequestTimeline,
+    join: Literal["trace", "link"],
+    caller: TraceContext | None,
+    *,
+    reused_id: bool = False,
+    crowded: bool = False,
 ) -> Placement:
     """Decide which trace a failure goes into and by which ids.
 
+    `caller`: what `caller_context` finds in the timeline.
     `reused_id`: other requests carried this request id too (callers may choose it), so that it names no trace.
     `crowded`: the caller's trace has had its share of failures; this one gets a trace of its own and a link.
     """
@@ -68,7 +74,6 @@ def place(
     else:
         key = (timeline.request_id or "", timeline.extended_request_id or "")
     span_id = hashed_id(16, "span", *key)
-    caller = caller_context(timeline)
     if caller is not None and join == "trace" and not crowded:
         parent_id = caller.parent_id if caller.sampled else None
         return Placement(SpanIds(caller.trace_id, span_id), parent_id, None, caller)

@@ -8,10 +8,11 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import re2
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from exporter.conditions import compile_condition
+from exporter.conditions import ConditionError, compile_condition
 from exporter.conditions.facts import FACTS
 from exporter.excerpt import read_excerpt
 from exporter.excerpt.rule_check import check_rules
@@ -259,6 +260,26 @@ def test_a_condition_that_holds_of_facts_holds_of_their_openings(when, reasons, 
     if condition.match(facts) is not None:
         for fact, openings in condition.openings.items():
             assert any(value.startswith(openings) for value in facts[fact])
+
+
+REGEX_PIECES = st.sampled_from(
+    ["Task ", "timed", "out", r"\d+", "x*", "y?", "(a|b)", "z{2}", ".", "(?i)", "|", "^", r"\."]
+)
+TEXT_PIECES = st.sampled_from(["Task ", "timed", "out", "7", "x", "y", "a", "b", "zz", "z", ".", "TASK ", " "])
+
+
+@settings(max_examples=500, deadline=None)
+@given(
+    st.lists(st.lists(REGEX_PIECES, min_size=1, max_size=5).map("".join), min_size=1, max_size=2),
+    st.lists(TEXT_PIECES, max_size=8).map("".join),
+)
+def test_a_regular_expression_is_found_as_re2_finds_it(patterns, text):
+    try:
+        condition = compile_condition({"error_message": {"regex": patterns}}, ())
+    except ConditionError:
+        return
+    found = condition.match({FACTS["error_message"]: (text,)}) is not None
+    assert found == any(re2.search(pattern, text) is not None for pattern in patterns)
 
 
 def test_a_rule_is_passed_over_only_where_its_openings_say_so():

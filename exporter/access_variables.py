@@ -94,8 +94,8 @@ class Columns(NamedTuple):
 
     def row(self, place: int, repeating: Repeating) -> Sequence[Scalar]:
         """The values of the line at this place, of which the repeating ones are given."""
-        *columns, _ = self
-        return (*(column[place] for column in columns), *repeating)
+        ids, extended_ids, responses, integrations, dotted, _ = self
+        return ids[place], extended_ids[place], responses[place], integrations[place], dotted[place], *repeating
 
 
 # ------------------------------------------------------------------------------------------------- names people choose

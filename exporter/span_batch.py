@@ -69,9 +69,16 @@ def attributes(number: int, values: Mapping[str, Value]) -> bytes:
         if isinstance(value, str):  # nearly all are
             text = value.encode() if value.isascii() else utf8(value)
             written += (_before_text(number, key, len(text)), text)
+        elif isinstance(value, int):
+            written.append(_of_number(number, key, value))
         elif value is not None:
             written.append(sized(number, sized(_KEY, utf8(key)) + sized(_VALUE, any_value(value))))
     return b"".join(written)
+
+
+@lru_cache(maxsize=1024, typed=True)  # of failures few numbers are told, mostly a status; typed: `True` is no 1
+def _of_number(number: int, key: str, value: int) -> bytes:
+    return sized(number, sized(_KEY, utf8(key)) + sized(_VALUE, any_value(value)))
 
 
 @lru_cache(maxsize=4096)

@@ -117,6 +117,7 @@ def failure_spans(
         lines=kept_lines(timeline.steps, options.max_events),
         failed=_failed_phase(failure),
         is_error=_is_error(failure),
+        error=_error(failure),
         sampled_from=sampled_from,
     )
     fall = waterfall(timeline, told.failed, integration_ran=failure.category in _WAITING)
@@ -138,6 +139,8 @@ class _Told(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     """The phase to blame."""
     is_error: bool
     """Whether the server failed, not the caller."""
+    error: bytes
+    """The status of a span that failed."""
     sampled_from: int
 
 
@@ -176,7 +179,7 @@ def _root(told: _Told, fall: Waterfall, options: SpanOptions) -> bytes:
             attributes(_ATTRIBUTES, of_outcome),
         ],
         more=more,
-        status=_error(failure) if told.is_error else None,
+        status=told.error if told.is_error else None,
     )
 
 
@@ -201,7 +204,7 @@ def _child(told: _Told, bar: Bar) -> bytes:
     said = phase_attributes(told.failure.timeline, bar)
     status = None
     if bar.phase is told.failed:
-        status = _error(told.failure)
+        status = told.error
         said[ERROR_TYPE] = told.failure.cause
     elif isinstance(answered := said.get(HTTP_RESPONSE_STATUS_CODE), int) and answered >= 400:
         # The failure is not its fault, but by the conventions a client's call that got this answer failed.

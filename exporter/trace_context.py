@@ -83,6 +83,10 @@ def place(
 
 def caller_context(timeline: RequestTimeline) -> TraceContext | None:
     """Find the trace the caller was in: `traceparent` before X-Ray, what reached the gateway before what it sent on."""
+    if not timeline.steps:
+        root = timeline.access.xray_trace_id if timeline.access is not None else None
+        found = read_xray(root) if root is not None else None
+        return None if found is None else TraceContext(found.trace_id)
     named = [(step.step, step.trace_context) for step in timeline.steps if step.trace_context is not None]
     received = [text for step, text in named if step is _REQUEST_DETAIL]
     sent = [text for step, text in named if step is _INTEGRATION_REQUEST]

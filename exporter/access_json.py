@@ -13,7 +13,7 @@ from typing import NamedTuple, cast
 import msgspec
 
 from exporter.access_format import AccessFormatError, Piece, TextFormat, Variable
-from exporter.access_variables import GLANCE_VARIABLES, Columns, Repeating, Scalar, text_of, variables_of
+from exporter.access_variables import GLANCE_VARIABLES, Columns, Repeating, Scalar, present, text_of, variables_of
 from exporter.loops import Form, JsonColumns
 from exporter.model import LogEvent, Unreadable
 
@@ -25,13 +25,14 @@ _decode = msgspec.json.Decoder().decode
 
 # --------------------------------------------------------------------------------------------------------- whole lines
 
+_NESTED = frozenset({dict, list})
 _MAX_DEPTH = 6
 _MAX_KEYS = 256
 
 
 def _flat(tree: Mapping[str, object]) -> Mapping[str, Scalar]:
     """Every scalar by its path: nested keys (and places in a list) joined by dots."""
-    if not {dict, list}.intersection(map(type, tree.values())):
+    if _NESTED.isdisjoint(map(type, tree.values())):
         return cast("Mapping[str, Scalar]", tree)
     found: dict[str, Scalar] = {}
     pending: list[tuple[str, object, int]] = [("", tree, 0)]
@@ -280,6 +281,14 @@ def _chosen(values: Mapping[str, str]) -> Sequence[Scalar]:
     return tuple(values.get(name) for name in GLANCE_VARIABLES)
 
 
+class _Names(NamedTuple):
+    """The variables behind the keys of a line."""
+
+    of_path: Mapping[str, str]
+    plain: Sequence[str] | None
+    """In the order of the keys, where each key is one variable and no other key is it too."""
+
+
 _NO_KEYS = _learnt(
     msgspec.json.Decoder(msgspec.defstruct("Line", [], forbid_unknown_fields=True)).decode,
     lambda _line: (None,) * len(GLANCE_VARIABLES),
@@ -299,7 +308,7 @@ class JsonLines:
         self._learnt: list[_Learnt] = []
         self._patience = _MISFITS
         self._prefer(_NO_KEYS)
-        self._names: dict[tuple[str, ...], dict[str, str]] = {}
+        self._names: dict[tuple[str, ...], _Names] = {}
 
     def read(self, events: list[LogEvent], start: int, columns: Columns, known: Mapping[Repeating, object]) -> int:
         """Add the values of the lines from place `start` on; returns how many were read.
@@ -318,7 +327,7 @@ class JsonLines:
         Lines that have no form in common have twice as long each time.
         """
         self._patience *= 2
-        names = self._names_of(_flat(_decode(line)))
+        names = self._names_of(_flat(_decode(line))).of_path
         self._learnt[0] = _learnt(learnt.decode, learnt.glance_values, form_of(line, names))
 
     def look(self, line: str) -> Sequence[Scalar] | Unreadable:
@@ -339,7 +348,7 @@ class JsonLines:
             return NOT_JSON
         scalars = _flat(tree)
         if len(self._learnt) < _MAX_LEARNT and not (self._known and self._known.composites):
-            learnt_now = _learn(line, tree, self._names_of(scalars))
+            learnt_now = _learn(line, tree, self._names_of(scalars).of_path)
             if learnt_now is not None:
                 self._prefer(learnt_now)
         return _chosen(self._values_of(scalars))
@@ -371,19 +380,25 @@ class JsonLines:
         torn = {path: text for path, value in _torn(line).items() if (text := _cleaned(value)) is not None}
         return self._values_of(torn) if torn else NOT_JSON
 
-    def _names_of(self, scalars: Mapping[str, Scalar]) -> dict[str, str]:
+    def _names_of(self, scalars: Mapping[str, Scalar]) -> "_Names":
         paths = tuple(scalars)
         names = self._names.get(paths)
         if names is None:
             if len(self._names) >= _MAX_NAMED:
                 self._names.clear()
-            names = self._names[paths] = variables_of(paths, self._known.variables if self._known else None)
+            of_path = variables_of(paths, self._known.variables if self._known else None)
+            composites = self._known.composites if self._known is not None else {}
+            plain = len(set(of_path.values())) == len(of_path) and composites.keys().isdisjoint(of_path)
+            names = self._names[paths] = _Names(of_path, tuple(of_path[path] for path in paths) if plain else None)
         return names
 
     def _values_of(self, scalars: Mapping[str, Scalar]) -> dict[str, str]:
+        of_path, plain = self._names_of(scalars)
+        if plain is not None:
+            return present(plain, scalars.values())
         composites = self._known.composites if self._known is not None else {}
         values: dict[str, str] = {}
-        for path, name in self._names_of(scalars).items():
+        for path, name in of_path.items():
             text = text_of(scalars[path])
             if text is None:
                 continue

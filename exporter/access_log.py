@@ -54,8 +54,8 @@ class AccessParser(Protocol):
         """What counting needs of a line: what `look` found, made clean."""
         ...
 
-    def parse(self, event: LogEvent) -> AccessRecord | Unreadable:
-        """All that a line tells; for failures."""
+    def parse(self, event: LogEvent, glance: AccessGlance | None = None) -> AccessRecord | Unreadable:
+        """All that a line tells; for failures. `glance`: what `glance` or `look_at` found, where it is known."""
         ...
 
 
@@ -262,12 +262,12 @@ class _Parser:
         found = self._look_at_one(message)
         return found if isinstance(found, Unreadable) else glance_from(found)
 
-    def parse(self, event: LogEvent) -> AccessRecord | Unreadable:
+    def parse(self, event: LogEvent, glance: AccessGlance | None = None) -> AccessRecord | Unreadable:
         line = event.message.strip()
         if not line:
             return EMPTY
         values = self._values(line)
-        return values if isinstance(values, Unreadable) else record_from(event, values)
+        return values if isinstance(values, Unreadable) else record_from(event, values, glance)
 
 
 # -------------------------------------------------------------------------------------------------------------- choice

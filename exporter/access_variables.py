@@ -5,11 +5,11 @@ registered ones, resources are templates, times must be near the line's own.
 """
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from functools import lru_cache
 from itertools import repeat
 from operator import itemgetter
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 from exporter.model import GATEWAY_ERRORS, UNKNOWN, AccessGlance, AccessRecord, LogEvent, PhaseOutcome, Unreadable
 
@@ -94,8 +94,8 @@ class Columns(NamedTuple):
 
     def row(self, place: int, repeating: Repeating) -> Sequence[Scalar]:
         """The values of the line at this place, of which the repeating ones are given."""
-        *columns, _ = self
-        return (*(column[place] for column in columns), *repeating)
+        ids, extended_ids, responses, integrations, dotted, _ = self
+        return ids[place], extended_ids[place], responses[place], integrations[place], dotted[place], *repeating
 
 
 # ------------------------------------------------------------------------------------------------- names people choose
@@ -231,6 +231,19 @@ def text_of(value: Scalar) -> str | None:
     return str(value)
 
 
+def present(names: Sequence[str], values: Collection[Scalar]) -> dict[str, str]:
+    """The values that there are, in their logged form, by their names, each of which comes once."""
+    told = dict(zip(names, values, strict=True))
+    for name in [name for name, value in told.items() if value in _ABSENT]:
+        del told[name]
+    if _TEXT.issuperset(map(type, values)):
+        return cast("dict[str, str]", told)
+    return {name: str(text_of(value)) for name, value in told.items()}
+
+
+_TEXT = frozenset({str})
+
+
 _STATUS: dict[Scalar, int] = {spelled: code for code in range(100, 600) for spelled in (code, str(code))}
 _MS: dict[Scalar, int | None] = {**dict.fromkeys(_ABSENT), **{str(ms): ms for ms in range(4096)}}
 """Almost every latency there is: looking one up is faster than reading it."""
@@ -350,6 +363,8 @@ def _folded(text: str | None) -> str | None:
 
 
 def _phase(status: str | None, latency: str | None, error: str | None) -> PhaseOutcome | None:
+    if status is None and latency is None and error is None:  # most formats log few phases
+        return None
     outcome = PhaseOutcome(status=_status_of(status), latency_ms=ms_of(latency), error=_folded(error))
     if outcome.status is None and outcome.latency_ms is None and outcome.error is None:
         return None
@@ -366,12 +381,19 @@ def _arrival_ms(event: LogEvent, epoch: str | None) -> int:
     return at_ms if abs(at_ms - event.at_ms) <= _PLAUSIBLE_MS else event.at_ms
 
 
-def record_from(event: LogEvent, values: Mapping[str, str]) -> AccessRecord | Unreadable:
-    """Everything an access line tells, from its variables' values (absent ones left out)."""
+def record_from(
+    event: LogEvent, values: Mapping[str, str], glance: AccessGlance | None = None
+) -> AccessRecord | Unreadable:
+    """Everything an access line tells, from its variables' values (absent ones left out).
+
+    `glance`: what it came to when it was looked at, if it was.
+    """
     get = values.get
-    glance = glance_from([get(name) for name in GLANCE_VARIABLES])
-    if isinstance(glance, Unreadable):
-        return glance
+    if glance is None:
+        found = glance_from(list(map(get, GLANCE_VARIABLES)))
+        if isinstance(found, Unreadable):
+            return found
+        glance = found
     message = get("error.message")
     if message is None:
         # messageString is the message already in double quotes.

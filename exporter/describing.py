@@ -32,11 +32,11 @@ class Describer:
         """Return the timeline of a unit."""
         access: AccessRecord | None = None
         if unit.access is not None:
-            parsed = self._parsers[unit.access.group].parse(unit.access.event)
+            glance = unit.access.glance
+            parsed = self._parsers[unit.access.group].parse(unit.access.event, glance)
             access = parsed if isinstance(parsed, AccessRecord) else None
-            api = self._directory.resolve(unit.access.glance.api_id, unit.access.glance.stage)
+            api = self._directory.resolve(glance.api_id, glance.stage)
             if access is None:
-                glance = unit.access.glance
                 access = AccessRecord(event_id=unit.access.event.event_id, at_ms=unit.access.event.at_ms, glance=glance)
         else:
             api = self._of_execution[unit.execution[0].group].resolve(None, None)
@@ -45,7 +45,6 @@ class Describer:
             for line in unit.execution
             if (text := line.text.strip())
         ]
-        own_ids = sorted(unit.ids - unit.extended_ids)
         glance_id = access.glance.request_id if access is not None else None
         groups = [unit.access.group] if unit.access is not None else []
         groups += [line.group for line in unit.execution]
@@ -53,7 +52,7 @@ class Describer:
             api=api,
             access=access,
             steps=tuple(steps),
-            request_id=own_ids[0] if own_ids else glance_id,
+            request_id=min(unit.ids - unit.extended_ids, default=glance_id),
             extended_request_id=min(unit.extended_ids, default=None),
             groups=tuple(dict.fromkeys(groups)),
         )

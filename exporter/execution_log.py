@@ -13,6 +13,8 @@ import re
 from collections.abc import Callable
 from typing import NamedTuple
 
+import msgspec
+
 from exporter import dumps
 from exporter.envelope import PLACEHOLDER_IDS, REQUEST_ID, UUID, split
 from exporter.model import ExecutionStep, LogEvent, Step, Unreadable
@@ -138,7 +140,7 @@ def step_of(event_id: str, at_ms: int, text: str) -> ExecutionStep:
     )
 
 
-class _Facts(NamedTuple):
+class _Facts(msgspec.Struct, frozen=True, gc=False):
     """What a line says, safe to keep. Fields as in `ExecutionStep`."""
 
     text: str
@@ -150,15 +152,38 @@ class _Facts(NamedTuple):
 
 
 def _read(text: str) -> tuple[Step, _Facts]:
-    for line in _LINES_BY_START.get(text[:_START], ()):
-        if text.startswith(line.head):
-            return line.step, line.read(line.head, text)
+    candidates = _LINES_BY_START.get(text[:_START])
+    if candidates is None:
+        candidates = _LINES_BY_SHORT_START.get(text[:_SHORT_START], ())
+    for head, step, read in candidates:
+        if text.startswith(head):
+            return step, read(head, text)
     if text.startswith("API Key "):
-        return (Step.REQUEST_START if _is_pass(text) else Step.API_KEY), _key_decision("API Key ", text)
+        return (_REQUEST_START if _is_pass(text) else Step.API_KEY), _key_decision("API Key ", text)
     return (Step.REASON if text in _BARE_REASONS else Step.OTHER), _words("", text)
 
 
 # Readers: the head that matched and the whole line in, the facts out.
+
+_Reader = Callable[[str, str], _Facts]
+_MOST_KNOWN, _LONGEST_KNOWN = 1_024, 512
+
+
+def _remembering(read: _Reader) -> _Reader:
+    """Read a text once of which nothing is cut: for lines that are alike in all failures of a route."""
+    known: dict[str, _Facts] = {}
+
+    def read_once(head: str, text: str) -> _Facts:
+        facts = known.get(text)
+        if facts is None:
+            facts = read(head, text)
+            if facts.text == text and len(text) <= _LONGEST_KNOWN:
+                if len(known) >= _MOST_KNOWN:
+                    known.clear()
+                known[text] = facts
+        return facts
+
+    return read_once
 
 
 def _words(head: str, text: str) -> _Facts:
@@ -220,6 +245,7 @@ def _method(name: str) -> str | None:
     return name if name in _METHODS else "_OTHER"
 
 
+@_remembering
 def _key_decision(_head: str, text: str) -> _Facts:
     """A usage plan's decision: `API Key … because method 'GET /orders/{id}' …`, `Key throttle limit exceeded for …`."""
     found = _KEY_METHOD.search(text, 0, MAX_TEXT)
@@ -229,6 +255,7 @@ def _key_decision(_head: str, text: str) -> _Facts:
 _KEY_METHOD = re.compile(r"because method '([A-Z]{1,32}) (/[^'\s]*)'|, HttpMethod ([A-Z]{1,32})\b")
 
 
+@_remembering
 def _url(head: str, text: str) -> _Facts:
     url = _shortened(strip_url(text[len(head) :].strip()[:_WINDOW]), MAX_TEXT - len(head) - 1)
     return _Facts(f"{head} {url}", name=url or None)
@@ -245,6 +272,7 @@ def _received(_head: str, text: str) -> _Facts:
 _RECEIVED = re.compile(r"Received response\. (?:Status: (\d{3}), )?Integration latency: ([0-9]{1,9}) ms")
 
 
+@_remembering
 def _completed(_head: str, text: str) -> _Facts:
     status = completed_status(text)
     return _Facts(_safe(text) if status is None else text, status=status)
@@ -276,7 +304,8 @@ def _body(head: str, text: str) -> _Facts:
 
 
 def _endpoint_body(head: str, text: str) -> _Facts:
-    return _body(head, text)._replace(name=dumps.lambda_throttle(text[len(head) :]))
+    dump = text[len(head) :]
+    return _Facts(f"{head} {dumps.size(dump)}", name=dumps.lambda_throttle(dump))
 
 
 def _fields(head: str, text: str) -> _Facts:
@@ -284,7 +313,8 @@ def _fields(head: str, text: str) -> _Facts:
 
 
 def _request_headers(head: str, text: str) -> _Facts:
-    return _fields(head, text)._replace(trace_context=dumps.trace_context(text[len(head) :]))
+    dump = text[len(head) :]
+    return _Facts(f"{head} {dumps.size_of_fields(dump)}", trace_context=dumps.trace_context(dump))
 
 
 def _unknown_dump(head: str, text: str) -> _Facts:
@@ -301,7 +331,7 @@ class _Line(NamedTuple):
 
     head: str
     step: Step
-    read: Callable[[str, str], _Facts]
+    read: _Reader
 
 
 _LINES = (
@@ -392,9 +422,16 @@ _BARE_REASONS = frozenset(
     }
 )
 
-# Few heads share their first characters, so a line is compared with few.
-_START = 7
+_REQUEST_START = Step.REQUEST_START
+
+# Few heads share their first characters, so a line is compared with few, in the order above.
+_START, _SHORT_START = 19, 7
 _LINES_BY_START = {
-    start: tuple(line for line in _LINES if line.head.startswith(start))
-    for start in {line.head[:_START] for line in _LINES}
+    start: tuple(line for line in _LINES if line.head.startswith(start) or start.startswith(line.head))
+    for start in {line.head[:_START] for line in _LINES if len(line.head) >= _START}
 }
+_LINES_BY_SHORT_START = {
+    start: tuple(line for line in _LINES if line.head.startswith(start) and len(line.head) < _START)
+    for start in {line.head[:_SHORT_START] for line in _LINES if len(line.head) < _START}
+}
+"""For lines that begin as no head of `_START` characters or more does."""

@@ -2,8 +2,8 @@
 
 Everybody may import this file; it imports nothing of ours, does nothing, and knows no clock, no network and no
 configuration. Times are integers of milliseconds since the Unix epoch in UTC (`_at_ms`) or lengths (`_ms`).
-What is made once a log line is a `msgspec.Struct` (fast to make, decoded straight from the wire); the rest are frozen
-dataclasses. Absent values are None, never `-`, never an empty string.
+What is made once a log line or once a failure is a `msgspec.Struct` (fast to make, decoded straight from the wire); the
+rest are frozen dataclasses. Absent values are None, never `-`, never an empty string.
 """
 
 from collections.abc import Mapping
@@ -43,8 +43,7 @@ class LogGroup(NamedTuple):
     """Its name in that account, never an ARN."""
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Api:
+class Api(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     """One stage of one API: whom a failure is counted for. Every field but `type` is a label or a span attribute."""
 
     id: str = UNKNOWN
@@ -122,7 +121,7 @@ class AccessGlance(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     """`$context.integration.error` begins as `GATEWAY_ERRORS` do: the integration failed, whatever the status."""
 
 
-class PhaseOutcome(msgspec.Struct, frozen=True, kw_only=True):
+class PhaseOutcome(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     """What one phase of a request (waf, authenticate, authorizer, authorize, integration) came to."""
 
     status: int | None = None
@@ -130,7 +129,7 @@ class PhaseOutcome(msgspec.Struct, frozen=True, kw_only=True):
     error: str | None = None
 
 
-class AccessRecord(msgspec.Struct, frozen=True, kw_only=True):
+class AccessRecord(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     """An access line read in full: made for failures only."""
 
     event_id: str
@@ -181,7 +180,12 @@ class Step(StrEnum):
     OTHER = "other"
 
 
-class ExecutionStep(msgspec.Struct, frozen=True, kw_only=True):
+_ENDINGS = (Step.COMPLETED, Step.GATEWAY_RESPONSE)
+"""The steps that tell a request's status, the surest first. (Until Python 3.12 each `Step.…` runs a function: what runs
+for every line of a failure names such members once, outside.)"""
+
+
+class ExecutionStep(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     """An execution line read in full and redacted: made for failures only."""
 
     event_id: str
@@ -202,8 +206,7 @@ class ExecutionStep(msgspec.Struct, frozen=True, kw_only=True):
     """A `traceparent` or `X-Amzn-Trace-Id` value found in a header dump, else None."""
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class RequestTimeline:
+class RequestTimeline(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     """All that is known of one request: at most one access line, and its execution lines in order of time."""
 
     api: Api
@@ -218,7 +221,7 @@ class RequestTimeline:
         """What the caller got: the access line's status, else `Method completed`, else the gateway response's."""
         if self.access is not None and self.access.glance.status is not None:
             return self.access.glance.status
-        for wanted in (Step.COMPLETED, Step.GATEWAY_RESPONSE):
+        for wanted in _ENDINGS:
             for step in reversed(self.steps):
                 if step.step is wanted and step.status is not None:
                     return step.status
@@ -255,8 +258,7 @@ class Cause:
     """What to do about it, in a sentence or two; empty where the rules file gives none."""
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Failure:
+class Failure(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     """A request that failed, and why."""
 
     timeline: RequestTimeline

@@ -38,6 +38,11 @@ def sized(number: int, body: bytes) -> bytes:
     return _SIZED_TAGS[number] + (_SHORT[size] if size < 0x80 else varint(size)) + body
 
 
+def opening(number: int, size: int) -> bytes:
+    """Write what stands before the `size` bytes of field `number`."""
+    return _SIZED_TAGS[number] + varint(size)
+
+
 def integer(number: int, value: int) -> bytes:
     """Write field `number` as int32, int64, uint32, uint64, bool or enum."""
     return _VARINT_TAGS[number] + varint(value)

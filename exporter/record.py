@@ -16,7 +16,7 @@ from exporter import metrics
 from exporter.model import UNKNOWN, AccessGlance, CounterKey, Exemplar, RequestTimeline, SpanBatch, Step
 from exporter.settle import Settled
 from exporter.span_batch import FailureSpans, pack
-from exporter.spans import SpanOptions, caller_trace_id, failure_spans, span_ids
+from exporter.spans import SpanOptions, failure_spans, span_ids
 from exporter.taking import Admit, Labelling
 
 _SPANS_A_TRACE = 100
@@ -126,9 +126,13 @@ class Recorder:
         if sampled_from == 0 or (sampled_from > 1 and int(span_ids(failure, options).span_id, 16) % sampled_from):
             recorded.not_told[failure.cause, "over_budget" if budget else "no_budget"] += 1
             return None
-        caller_trace = caller_trace_id(failure)
-        crowded = caller_trace is not None and self._count(caller_trace, recorded) > _SPANS_A_TRACE
-        made = failure_spans(failure, options, reused_id=item.reused_id, crowded=crowded, sampled_from=sampled_from)
+        made = failure_spans(
+            failure,
+            options,
+            reused_id=item.reused_id,
+            is_crowded=lambda trace_id: self._count(trace_id, recorded) > _SPANS_A_TRACE,
+            sampled_from=sampled_from,
+        )
         return Exemplar(*made.root, first_ms), made
 
     def _count(self, key: Hashable, recorded: Recorded) -> int:
@@ -165,6 +169,9 @@ def _sampled_from(count: int, budget: int) -> int:
     return stands_for
 
 
+_REQUEST_START = Step.REQUEST_START
+
+
 def route_of(timeline: RequestTimeline) -> AccessGlance:
     """Method and resource: the access line's, else what execution lines say of them."""
     if timeline.access is not None:
@@ -173,7 +180,7 @@ def route_of(timeline: RequestTimeline) -> AccessGlance:
     for step in timeline.steps:
         if step.resource is not None:
             resource = step.resource
-        if step.step is Step.REQUEST_START and step.text.startswith("HTTP Method:") and step.name is not None:
+        if step.step is _REQUEST_START and step.text.startswith("HTTP Method:") and step.name is not None:
             method = step.name
     return AccessGlance(
         request_id=timeline.request_id,

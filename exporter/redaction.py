@@ -24,6 +24,8 @@ class _Cut(NamedTuple):
     """Lower-case texts of which any match contains one: asking for them is cheaper than the pattern."""
     pattern: re.Pattern[str]
     replacement: str | Callable[[re.Match[str]], str]
+    shortest: int = 0
+    """Of a text shorter than this nothing is cut."""
 
 
 _TELLING_NAMES = (
@@ -47,6 +49,8 @@ _REQUEST_IDS = re.compile(
     r"(?<![0-9a-z])(?:[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}|1-[0-9a-f]{8}-[0-9a-f]{24})(?![0-9a-z])",
     re.IGNORECASE,
 )
+_LOWER_UUID = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}")
+"""Each failure has its own, so that it is not worth remembering; in capitals it may end like an AWS key id."""
 _LONG_HEX = re.compile(r"[0-9A-Fa-f]{32}")
 _KIND_RUNS = re.compile(r"[a-z]+|[A-Z]+|[0-9]+")
 
@@ -144,11 +148,13 @@ _CUTS: tuple[_Cut, ...] = (
         ("",),
         re.compile(r"""(?<![A-Za-z0-9])arn:[^\s"']++|(?<![A-Za-z0-9+/_=-])[A-Za-z0-9+/_-]{32,}+={0,2}+"""),
         _cut_random,
+        shortest=32,
     ),
     _Cut(
         ("",),
         re.compile(r"(?<![\w.-])(?:(?:\d{4}[ -]){3}\d{1,7}|3\d{3}[ -]\d{6}[ -]\d{5}|[2-6]\d{12,18})(?![\w-])"),
         REDACTED,
+        shortest=13,
     ),
 )
 
@@ -161,7 +167,7 @@ def redact(text: str) -> str:
     the user of an IAM identity, the tail of masked keys, long random hex or base64, card numbers.
     Kept are UUIDs (request ids), ARNs of resources, and API Gateway's own words. Idempotent, total, linear.
     """
-    if text in _CLEAN:
+    if text in _CLEAN or (len(text) == 36 and _LOWER_UUID.fullmatch(text)):
         return text
     # What one kind of secret leaves behind may, next to what stood beside it, look like another.
     for _ in range(_MAX_PASSES):
@@ -187,7 +193,7 @@ def _remember_clean(text: str) -> None:
         _CLEAN.add(text)
 
 
-_NEEDLES = tuple(dict.fromkeys(needle for cut in _CUTS for needle in cut.needles if needle))
+_ANY_NEEDLE = re.compile("|".join(sorted({re.escape(needle) for cut in _CUTS for needle in cut.needles if needle})))
 _ANYWHERE = tuple(cut for cut in _CUTS if "" in cut.needles)
 """What has no needle. They come last among the cuts."""
 
@@ -195,13 +201,10 @@ _ANYWHERE = tuple(cut for cut in _CUTS if "" in cut.needles)
 def _cut_once(text: str) -> str:
     lowered = text.lower()
     # Most lines have no needle at all: that is found out in one go.
-    for needle in _NEEDLES:
-        if needle in lowered:
-            cuts = _CUTS
-            break
-    else:
-        cuts = _ANYWHERE
-    for needles, pattern, replacement in cuts:
+    cuts = _ANYWHERE if _ANY_NEEDLE.search(lowered) is None else _CUTS
+    for needles, pattern, replacement, shortest in cuts:
+        if len(text) < shortest:
+            continue
         for needle in needles:
             if needle in lowered:
                 text = pattern.sub(replacement, text)
@@ -211,5 +214,4 @@ def _cut_once(text: str) -> str:
 
 def strip_url(url: str) -> str:
     """Return `url` without userinfo, query and fragment, its path redacted: what a span may show of an address."""
-    end = min((at for at in (url.find("?"), url.find("#")) if at >= 0), default=len(url))
-    return redact(url[:end])
+    return redact(url.partition("?")[0].partition("#")[0])

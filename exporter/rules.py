@@ -6,14 +6,16 @@ Classifying is a total function of what the gateway logged of one request. It ne
 and `shipped_rules` alone reads a file.
 """
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
 from functools import cache
 from importlib import resources
-from itertools import groupby, pairwise
+from itertools import compress, groupby, pairwise
 from pathlib import Path
 from types import MappingProxyType
 from typing import NamedTuple
+
+from msgspec.structs import replace
 
 from exporter.conditions import Proof
 from exporter.conditions.facts import REASON_STEPS, Fact, Facts, Value
@@ -75,8 +77,13 @@ class _Verdicts:
     def find(self, facts: Facts) -> _Verdict | None:
         """The verdict on these facts. Reads those that the rules would read, in the same order."""
         found: _Question | _Verdict | None = self._first
-        while isinstance(found, _Question):
-            found = found.answers.get(facts[found.fact])
+        timeline = facts.timeline
+        while type(found) is _Question:
+            fact = found.fact
+            # Each is asked for once: no use looking for it first.
+            values = facts[fact] = fact.read(timeline)
+            found = found.answers.get(values)
+        assert not isinstance(found, _Question), "a loop that ends ends behind the questions"
         return found
 
     def keep(self, facts: Facts, verdict: _Verdict) -> None:
@@ -98,19 +105,41 @@ class _Verdicts:
         self._kept += 1
 
 
+class _Stretch:
+    """Rules that follow each other and need the same facts: most are of no use to most requests."""
+
+    __slots__ = ("_fact", "_needs", "_openings", "_rules")
+
+    def __init__(self, needs: frozenset[Fact], rules: Iterable[Rule]) -> None:
+        self._needs = needs
+        self._rules = tuple(rules)
+        self._fact = next(iter(needs)) if len(needs) == 1 else None
+        """The one fact that all need."""
+        self._openings = [rule.when.openings.get(self._fact, ("",)) for rule in self._rules] if self._fact else []
+
+    def rules_for(self, facts: Facts) -> Iterable[Rule]:
+        """The rules, in order, that may hold of these facts."""
+        if self._needs and not any(map(facts.__getitem__, self._needs)):
+            return ()
+        values = facts[self._fact] if self._fact is not None else ()
+        if len(values) != 1 or not isinstance(values[0], str):
+            return self._rules
+        return compress(self._rules, map(values[0].startswith, self._openings))
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class RuleSet:
     """The closed set of causes and the rules that prove them, in order."""
 
     causes: Mapping[str, Cause]
     rules: tuple[Rule, ...]
-    _stretches: tuple[tuple[frozenset[Fact], tuple[Rule, ...]], ...] = field(init=False, repr=False, compare=False)
-    """The rules in order, those together that need the same facts: most are of no use to most requests."""
+    _stretches: "tuple[_Stretch, ...]" = field(init=False, repr=False, compare=False)
+    """The rules in order, those together that need the same facts."""
     _verdicts: "_Verdicts" = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "_verdicts", _Verdicts())
-        stretches = tuple((needs, tuple(rules)) for needs, rules in groupby(self.rules, lambda rule: rule.when.needs))
+        stretches = tuple(_Stretch(needs, rules) for needs, rules in groupby(self.rules, lambda rule: rule.when.needs))
         object.__setattr__(self, "_stretches", stretches)
 
     def classify(self, timeline: RequestTimeline) -> Failure | None:
@@ -131,10 +160,8 @@ class RuleSet:
         return self._failure(timeline, rule.cause, rule.name, evidence, refinable=rule.refinable)
 
     def _first_that_holds(self, facts: Facts) -> _Verdict:
-        for needs, rules in self._stretches:
-            if needs and not any(map(facts.__getitem__, needs)):
-                continue
-            for rule in rules:
+        for stretch in self._stretches:
+            for rule in stretch.rules_for(facts):
                 proof = rule.when.match(facts)
                 if proof is not None:
                     return _Verdict(rule, proof)
@@ -159,12 +186,16 @@ class RuleSet:
         )
 
 
+_FAILING_STEPS = REASON_STEPS | {Step.GATEWAY_RESPONSE}
+_COMPLETED = Step.COMPLETED
+
+
 def is_failure(timeline: RequestTimeline) -> bool:
     """A status of 400 or more, or words of the gateway that say so whatever the status."""
     status = timeline.status
     if status is not None and status >= 400:
         return True
-    if any(line.step in REASON_STEPS or line.step is Step.GATEWAY_RESPONSE for line in timeline.steps):
+    if any(line.step in _FAILING_STEPS for line in timeline.steps):
         return True
     access = timeline.access
     if access is None:
@@ -180,7 +211,7 @@ def _judged(timeline: RequestTimeline) -> RequestTimeline:
     status = timeline.access.glance.status if timeline.access is not None else None
     if status is None:
         return timeline
-    ends = {line.status for line in timeline.steps if line.step is Step.COMPLETED and line.status is not None}
+    ends = {line.status for line in timeline.steps if line.step is _COMPLETED and line.status is not None}
     return replace(timeline, steps=()) if ends and status not in ends else timeline
 
 

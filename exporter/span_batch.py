@@ -19,7 +19,7 @@ from opentelemetry.semconv.attributes.service_attributes import SERVICE_NAME
 from opentelemetry.semconv.schemas import Schemas
 
 from exporter.model import UNKNOWN, Api, LogGroup, Signal, SpanBatch
-from exporter.protobuf import integer, sized
+from exporter.protobuf import integer, opening, sized
 from exporter.trace_context import SpanIds
 
 # Conventions that are not stable yet: written out here, checked by a test against the package that defines them.
@@ -64,18 +64,29 @@ _INT, _ARRAY = AnyValue.INT_VALUE_FIELD_NUMBER, AnyValue.ARRAY_VALUE_FIELD_NUMBE
 
 def attributes(number: int, values: Mapping[str, Value]) -> bytes:
     """Write attributes as the fields `number` of a message; what is None is left out."""
-    return b"".join(
-        [
-            sized(number, _key(key) + sized(_VALUE, any_value(value)))
-            for key, value in values.items()
-            if value is not None
-        ]
-    )
+    written: list[bytes] = []
+    for key, value in values.items():
+        if isinstance(value, str):  # nearly all are
+            text = value.encode() if value.isascii() else utf8(value)
+            written += (_before_text(number, key, len(text)), text)
+        elif isinstance(value, int):
+            written.append(_of_number(number, key, value))
+        elif value is not None:
+            written.append(sized(number, sized(_KEY, utf8(key)) + sized(_VALUE, any_value(value))))
+    return b"".join(written)
 
 
-@lru_cache(maxsize=1024)
-def _key(key: str) -> bytes:
-    return sized(_KEY, utf8(key))
+@lru_cache(maxsize=1024, typed=True)  # of failures few numbers are told, mostly a status; typed: `True` is no 1
+def _of_number(number: int, key: str, value: int) -> bytes:
+    return sized(number, sized(_KEY, utf8(key)) + sized(_VALUE, any_value(value)))
+
+
+@lru_cache(maxsize=4096)
+def _before_text(number: int, key: str, size: int) -> bytes:
+    """Write what stands before the `size` bytes of an attribute's text: it is the same for all texts of one length."""
+    before = opening(_STRING, size)
+    before = sized(_KEY, utf8(key)) + opening(_VALUE, len(before) + size) + before
+    return opening(number, len(before) + size) + before
 
 
 def any_value(value: str | bool | int | Sequence[str]) -> bytes:

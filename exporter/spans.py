@@ -5,22 +5,25 @@ own, so that a failure told twice is the same spans. The SDK is not used, becaus
 are random; its wire format is. Which facts stand on a span, and which never do, is said in `conventions.py`.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Literal
 
+import msgspec
 from opentelemetry.proto.logs.v1.logs_pb2 import LogRecord, SeverityNumber
 from opentelemetry.proto.trace.v1.trace_pb2 import Span, SpanFlags, Status
 from opentelemetry.semconv.attributes.error_attributes import ERROR_TYPE
 from opentelemetry.semconv.attributes.http_attributes import HTTP_RESPONSE_STATUS_CODE
 
-from exporter.conventions import cut, phase_attributes, request_attributes, span_name
+from exporter.conventions import Route, cut, phase_attributes, request_attributes, route_attributes, route_of, span_name
 from exporter.model import ExecutionStep, Failure, Step
-from exporter.protobuf import fixed32, fixed64, integer, sized
+from exporter.protobuf import fixed32, fixed64, integer, opening, sized
 from exporter.span_batch import FailureSpans, Origin, Value, any_value, attributes, utf8
 from exporter.trace_context import Placement, SpanIds, TraceContext, caller_context, hashed_id, place
 from exporter.waterfall import Bar, Phase, Waterfall, waterfall
 
+_INTEGRATION = Phase.INTEGRATION
 _NOT_ERRORS = frozenset({"client", "auth", "throttle", "waf"})
 """Categories in which the caller is refused: what is answered, if no line says, is a 4xx."""
 _WAITING = frozenset({"integration", "backend"})
@@ -73,13 +76,8 @@ class SpanOptions:
 
 def span_ids(failure: Failure, options: SpanOptions, *, reused_id: bool = False, crowded: bool = False) -> SpanIds:
     """Tell the ids of a failure's root span, for exemplars and links, without making the span."""
-    return place(failure.timeline, options.join, reused_id=reused_id, crowded=crowded).ids
-
-
-def caller_trace_id(failure: Failure) -> str | None:
-    """Name the trace that a caller chose for this request: the key by which to find out that it is `crowded`."""
-    context = caller_context(failure.timeline)
-    return None if context is None else context.trace_id
+    timeline = failure.timeline
+    return place(timeline, options.join, caller_context(timeline), reused_id=reused_id, crowded=crowded).ids
 
 
 def trace_url(ids: SpanIds, options: SpanOptions) -> str | None:
@@ -102,23 +100,27 @@ def failure_spans(
     options: SpanOptions,
     *,
     reused_id: bool = False,
-    crowded: bool = False,
+    is_crowded: Callable[[str], bool] = lambda _trace_id: False,
     sampled_from: int = 1,
 ) -> FailureSpans:
     """Tell a failure as spans: a root and a child for each phase that the logs time.
 
-    `reused_id` and `crowded` as for `place`; `sampled_from`: how many failures of its cause this one stands for.
+    `reused_id` as for `place`; `is_crowded` is asked of the trace that a caller chose for the request, if one did;
+    `sampled_from`: how many failures of its cause this one stands for.
     """
     timeline = failure.timeline
+    caller = caller_context(timeline)
+    crowded = caller is not None and is_crowded(caller.trace_id)
     told = _Told(
         failure=failure,
-        placement=place(timeline, options.join, reused_id=reused_id, crowded=crowded),
+        placement=place(timeline, options.join, caller, reused_id=reused_id, crowded=crowded),
         lines=kept_lines(timeline.steps, options.max_events),
         failed=_failed_phase(failure),
         is_error=_is_error(failure),
+        error=_error(failure),
         sampled_from=sampled_from,
     )
-    fall = phases(failure)
+    fall = waterfall(timeline, told.failed, integration_ran=failure.category in _WAITING)
     root = _root(told, fall, options)
     children = (_child(told, bar) for bar in fall.bars)
     log_records = (_log_record(told, step) for step in told.lines) if options.events == "logs" else ()
@@ -126,8 +128,7 @@ def failure_spans(
     return FailureSpans(origin, told.placement.ids, (root, *children), tuple(log_records))
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class _Told:
+class _Told(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     """What is decided of a failure before its spans are made."""
 
     failure: Failure
@@ -138,6 +139,8 @@ class _Told:
     """The phase to blame."""
     is_error: bool
     """Whether the server failed, not the caller."""
+    error: bytes
+    """The status of a span that failed."""
     sampled_from: int
 
 
@@ -145,12 +148,8 @@ def _root(told: _Told, fall: Waterfall, options: SpanOptions) -> bytes:
     failure, placement = told.failure, told.placement
     caller = placement.caller
     left_out = len(failure.timeline.steps) - len(told.lines)
-    said: dict[str, Value] = {
-        **request_attributes(failure.timeline, options.allowed_fields),
-        ERROR_TYPE: failure.cause if told.is_error else None,
-        "apigateway.cause": failure.cause,
-        "apigateway.category": failure.category,
-        "apigateway.rule": failure.rule,
+    name, of_route = _of_route(route_of(failure.timeline))
+    of_outcome: dict[str, Value] = {
         "apigateway.evidence": cut(failure.evidence),
         "apigateway.failed_phase": told.failed,
         "apigateway.caller_trace_id": None if caller is None else caller.trace_id,
@@ -160,7 +159,7 @@ def _root(told: _Told, fall: Waterfall, options: SpanOptions) -> bytes:
     }
     more = []
     if options.events == "span":
-        more += [sized(Span.EVENTS_FIELD_NUMBER, _event(step)) for step in told.lines]
+        more += [sized(_EVENTS, _event(step)) for step in told.lines]
         if left_out:
             more.append(integer(Span.DROPPED_EVENTS_COUNT_FIELD_NUMBER, left_out))
     if placement.link is not None:
@@ -169,21 +168,43 @@ def _root(told: _Told, fall: Waterfall, options: SpanOptions) -> bytes:
         placement.ids,
         parent_id=placement.parent_id,
         is_remote=placement.parent_id is not None,
-        name=span_name(failure.timeline),
-        kind=Span.SPAN_KIND_SERVER,
+        name=name,
+        kind=_SERVER,
         start_ms=fall.start_ms,
         end_ms=fall.end_ms,
-        said=said,
+        said=[
+            of_route,
+            attributes(_ATTRIBUTES, request_attributes(failure.timeline, options.allowed_fields)),
+            _of_cause(failure.cause, failure.category, failure.rule, is_error=told.is_error),
+            attributes(_ATTRIBUTES, of_outcome),
+        ],
         more=more,
-        status=_error(failure) if told.is_error else None,
+        status=told.error if told.is_error else None,
     )
+
+
+@lru_cache(maxsize=1024)
+def _of_route(route: Route) -> tuple[bytes, bytes]:
+    """Write the name of a root span, and what all failures of its route say alike."""
+    return sized(_NAME, utf8(span_name(route))), attributes(_ATTRIBUTES, route_attributes(route))
+
+
+@lru_cache(maxsize=1024)
+def _of_cause(cause: str, category: str, rule: str, *, is_error: bool) -> bytes:
+    said: dict[str, Value] = {
+        ERROR_TYPE: cause if is_error else None,
+        "apigateway.cause": cause,
+        "apigateway.category": category,
+        "apigateway.rule": rule,
+    }
+    return attributes(_ATTRIBUTES, said)
 
 
 def _child(told: _Told, bar: Bar) -> bytes:
     said = phase_attributes(told.failure.timeline, bar)
     status = None
     if bar.phase is told.failed:
-        status = _error(told.failure)
+        status = told.error
         said[ERROR_TYPE] = told.failure.cause
     elif isinstance(answered := said.get(HTTP_RESPONSE_STATUS_CODE), int) and answered >= 400:
         # The failure is not its fault, but by the conventions a client's call that got this answer failed.
@@ -194,11 +215,11 @@ def _child(told: _Told, bar: Bar) -> bytes:
         SpanIds(trace_id, hashed_id(16, "phase", root_id, bar.phase)),
         parent_id=root_id,
         is_remote=False,
-        name=bar.phase,
-        kind=Span.SPAN_KIND_CLIENT if bar.phase is Phase.INTEGRATION else Span.SPAN_KIND_INTERNAL,
+        name=_PHASE_NAMES[bar.phase],
+        kind=_CLIENT if bar.phase is _INTEGRATION else _INTERNAL,
         start_ms=bar.start_ms,
         end_ms=bar.end_ms,
-        said=said,
+        said=[attributes(_ATTRIBUTES, said)],
         status=status,
     )
 
@@ -208,34 +229,51 @@ def _span(
     *,
     parent_id: str | None,
     is_remote: bool,
-    name: str,
-    kind: Span.SpanKind.ValueType,
+    name: bytes,
+    kind: bytes,
     start_ms: int,
     end_ms: int,
-    said: Mapping[str, Value],
+    said: Iterable[bytes],
     status: bytes | None,
     more: Iterable[bytes] = (),
 ) -> bytes:
-    """Write a `Span`. `is_remote`: its parent is somebody else's span. `more`: its events and links, as fields."""
+    """Write a `Span`. `is_remote`: its parent is somebody else's span.
+
+    Fields: `name`, `kind`, `said` (attributes) and `more` (events and links).
+    """
     parts = [
-        sized(Span.TRACE_ID_FIELD_NUMBER, bytes.fromhex(ids.trace_id)),
-        sized(Span.SPAN_ID_FIELD_NUMBER, bytes.fromhex(ids.span_id)),
-        sized(Span.PARENT_SPAN_ID_FIELD_NUMBER, bytes.fromhex(parent_id)) if parent_id is not None else b"",
-        sized(Span.NAME_FIELD_NUMBER, utf8(name)),
-        integer(Span.KIND_FIELD_NUMBER, kind),
-        fixed64(Span.START_TIME_UNIX_NANO_FIELD_NUMBER, _ns(start_ms)),
-        fixed64(Span.END_TIME_UNIX_NANO_FIELD_NUMBER, _ns(end_ms)),
-        attributes(Span.ATTRIBUTES_FIELD_NUMBER, said),
+        _TRACE_ID,
+        bytes.fromhex(ids.trace_id),
+        _SPAN_ID,
+        bytes.fromhex(ids.span_id),
+        *((_PARENT_ID, bytes.fromhex(parent_id)) if parent_id is not None else ()),
+        name,
+        kind,
+        fixed64(_START, _ns(start_ms)),
+        fixed64(_END, _ns(end_ms)),
+        *said,
         *more,
-        sized(Span.STATUS_FIELD_NUMBER, status) if status is not None else b"",
-        fixed32(Span.FLAGS_FIELD_NUMBER, _REMOTE if is_remote else _LOCAL),
+        sized(_STATUS, status) if status is not None else b"",
+        _REMOTE if is_remote else _LOCAL,
     ]
     return b"".join(parts)
 
 
-_LOCAL = 1 | SpanFlags.SPAN_FLAGS_CONTEXT_HAS_IS_REMOTE_MASK
+# What every span has is looked up and written once.
+_NAME, _STATUS, _EVENTS = Span.NAME_FIELD_NUMBER, Span.STATUS_FIELD_NUMBER, Span.EVENTS_FIELD_NUMBER
+_START, _END = Span.START_TIME_UNIX_NANO_FIELD_NUMBER, Span.END_TIME_UNIX_NANO_FIELD_NUMBER
+_ATTRIBUTES = Span.ATTRIBUTES_FIELD_NUMBER
+_PHASE_NAMES = {phase: sized(_NAME, utf8(phase)) for phase in Phase}
+_TRACE_ID = opening(Span.TRACE_ID_FIELD_NUMBER, 16)
+_SPAN_ID = opening(Span.SPAN_ID_FIELD_NUMBER, 8)
+_PARENT_ID = opening(Span.PARENT_SPAN_ID_FIELD_NUMBER, 8)
+_SERVER = integer(Span.KIND_FIELD_NUMBER, Span.SPAN_KIND_SERVER)
+_CLIENT = integer(Span.KIND_FIELD_NUMBER, Span.SPAN_KIND_CLIENT)
+_INTERNAL = integer(Span.KIND_FIELD_NUMBER, Span.SPAN_KIND_INTERNAL)
+_OURS = 1 | SpanFlags.SPAN_FLAGS_CONTEXT_HAS_IS_REMOTE_MASK
+_LOCAL = fixed32(Span.FLAGS_FIELD_NUMBER, _OURS)
 """Sampled, and its parent is a span of ours."""
-_REMOTE = _LOCAL | SpanFlags.SPAN_FLAGS_CONTEXT_IS_REMOTE_MASK
+_REMOTE = fixed32(Span.FLAGS_FIELD_NUMBER, _OURS | SpanFlags.SPAN_FLAGS_CONTEXT_IS_REMOTE_MASK)
 
 
 def _link(context: TraceContext) -> bytes:
@@ -249,16 +287,13 @@ def _link(context: TraceContext) -> bytes:
 
 
 def _event(step: ExecutionStep) -> bytes:
-    return b"".join(
-        (
-            fixed64(Span.Event.TIME_UNIX_NANO_FIELD_NUMBER, _ns(step.at_ms)),
-            sized(Span.Event.NAME_FIELD_NUMBER, _EVENT_NAMES[step.step]),
-            attributes(Span.Event.ATTRIBUTES_FIELD_NUMBER, {"apigateway.text": cut(step.text)}),
-        )
-    )
+    said = attributes(_EVENT_ATTRIBUTES, {"apigateway.text": cut(step.text)})
+    return fixed64(_EVENT_TIME, _ns(step.at_ms)) + _NAMED_EVENTS[step.step] + said
 
 
 _EVENT_NAMES = {step: f"apigateway.{step}".encode() for step in Step}
+_NAMED_EVENTS = {step: sized(Span.Event.NAME_FIELD_NUMBER, name) for step, name in _EVENT_NAMES.items()}
+_EVENT_TIME, _EVENT_ATTRIBUTES = Span.Event.TIME_UNIX_NANO_FIELD_NUMBER, Span.Event.ATTRIBUTES_FIELD_NUMBER
 
 
 def _log_record(told: _Told, step: ExecutionStep) -> bytes:
@@ -313,4 +348,6 @@ _STATUS_ERROR = integer(Status.CODE_FIELD_NUMBER, Status.STATUS_CODE_ERROR)
 
 
 def _ns(at_ms: int) -> int:
-    return min(max(at_ms, 0), _LATEST_MS) * 1_000_000
+    if 0 <= at_ms <= _LATEST_MS:  # `min` and `max` take longer
+        return at_ms * 1_000_000
+    return 0 if at_ms < 0 else _LATEST_MS * 1_000_000

@@ -19,6 +19,9 @@ _UUID = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}", re.ASCII)
 _SPAN_ID = re.compile(r"[0-9a-f]{16}", re.ASCII)
 
 
+_REQUEST_DETAIL, _INTEGRATION_REQUEST, _TRAILER = Step.REQUEST_DETAIL, Step.INTEGRATION_REQUEST, Step.TRAILER
+
+
 class TraceContext(NamedTuple):
     """The trace a request was part of before it reached the gateway."""
 
@@ -50,10 +53,16 @@ class Placement(NamedTuple):
 
 
 def place(
-    timeline: RequestTimeline, join: Literal["trace", "link"], *, reused_id: bool = False, crowded: bool = False
+    timeline: RequestTimeline,
+    join: Literal["trace", "link"],
+    caller: TraceContext | None,
+    *,
+    reused_id: bool = False,
+    crowded: bool = False,
 ) -> Placement:
     """Decide which trace a failure goes into and by which ids.
 
+    `caller`: what `caller_context` finds in the timeline.
     `reused_id`: other requests carried this request id too (callers may choose it), so that it names no trace.
     `crowded`: the caller's trace has had its share of failures; this one gets a trace of its own and a link.
     """
@@ -65,7 +74,6 @@ def place(
     else:
         key = (timeline.request_id or "", timeline.extended_request_id or "")
     span_id = hashed_id(16, "span", *key)
-    caller = caller_context(timeline)
     if caller is not None and join == "trace" and not crowded:
         parent_id = caller.parent_id if caller.sampled else None
         return Placement(SpanIds(caller.trace_id, span_id), parent_id, None, caller)
@@ -75,16 +83,20 @@ def place(
 
 def caller_context(timeline: RequestTimeline) -> TraceContext | None:
     """Find the trace the caller was in: `traceparent` before X-Ray, what reached the gateway before what it sent on."""
+    if not timeline.steps:
+        root = timeline.access.xray_trace_id if timeline.access is not None else None
+        found = read_xray(root) if root is not None else None
+        return None if found is None else TraceContext(found.trace_id)
     named = [(step.step, step.trace_context) for step in timeline.steps if step.trace_context is not None]
-    received = [text for step, text in named if step is Step.REQUEST_DETAIL]
-    sent = [text for step, text in named if step is Step.INTEGRATION_REQUEST]
+    received = [text for step, text in named if step is _REQUEST_DETAIL]
+    sent = [text for step, text in named if step is _INTEGRATION_REQUEST]
     for said in (*received, *sent):
         if (context := read_traceparent(said)) is not None:
             return context
     # Only what the gateway received names the caller's span; elsewhere `Parent` is the gateway's or the backend's own.
     xray = [context for text in received if (context := read_xray(text)) is not None]
     roots = [] if timeline.access is None else [timeline.access.xray_trace_id]
-    roots += [step.name for step in timeline.steps if step.step is Step.TRAILER]
+    roots += [step.name for step in timeline.steps if step.step is _TRAILER]
     roots += sent
     for text in roots:
         if text is not None and (context := read_xray(text)) is not None:
@@ -111,6 +123,9 @@ def read_xray(text: str) -> TraceContext | None:
     text = text.lower()
     if "1-" not in text:
         return None
+    if (root := _XRAY_ROOT.fullmatch(text)) is not None:  # nearly always: access lines and trailers tell it alone
+        alone = _non_zero(root[1] + root[2])
+        return None if alone is None else TraceContext(alone)
     said: dict[str, str] = {}
     for part in text.split(";"):
         key, is_pair, value = part.partition("=")

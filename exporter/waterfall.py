@@ -5,10 +5,10 @@ together here says of every bar which of the two it rests on, lies within the re
 phases of a request follow each other. It never invents a phase that no line tells of.
 """
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
 from enum import StrEnum
-from typing import NamedTuple
+
+import msgspec
 
 from exporter.model import ExecutionStep, PhaseOutcome, RequestTimeline, Step
 
@@ -40,8 +40,11 @@ class TimeSource(StrEnum):
     """Of a whole request: only one instant of it is known."""
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Bar:
+_AUTHORIZER, _INTEGRATION = Phase.AUTHORIZER, Phase.INTEGRATION
+_LOGGED, _PLACED = TimeSource.LOGGED, TimeSource.PLACED
+
+
+class Bar(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     """One phase."""
 
     phase: Phase
@@ -56,8 +59,7 @@ class Bar:
     """The URL that was called, where an execution line names it."""
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Waterfall:
+class Waterfall(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     """The whole request and its bars, in order, each within it, none overlapping another."""
 
     start_ms: int
@@ -66,7 +68,7 @@ class Waterfall:
     bars: tuple[Bar, ...]
 
 
-class _Seen(NamedTuple):
+class _Seen(msgspec.Struct, gc=False):
     """What the execution lines tell of a phase."""
 
     begun_ms: int | None = None
@@ -75,7 +77,7 @@ class _Seen(NamedTuple):
     target: str | None = None
 
 
-class _Known(NamedTuple):
+class _Known(msgspec.Struct, gc=False):
     """What all lines together tell of a phase, before it is laid out."""
 
     phase: Phase
@@ -94,16 +96,14 @@ def waterfall(timeline: RequestTimeline, failed: Phase | None, *, integration_ra
     `integration.latency`), it gets what the other phases leave of the request.
     """
     *before, integration = _known_phases(timeline)
-    used_ms = sum(phase.length_ms or 0 for phase in before)
+    used_ms = sum([phase.length_ms or 0 for phase in before])
     start_ms, end_ms, source = _extent(timeline, used_ms, integration)
     if integration.length_ms is not None and integration.start_ms is None:
         # What follows the integration is quick, what precedes it may not be: it ends with the response.
-        integration = integration._replace(start_ms=end_ms - integration.length_ms, source=TimeSource.PLACED)
-    elif integration.length_ms is None and integration_ran and source is TimeSource.LOGGED:
-        length_ms = max(0, end_ms - start_ms - used_ms)
-        integration = integration._replace(
-            start_ms=end_ms - length_ms, length_ms=length_ms, source=TimeSource.REMAINDER
-        )
+        integration.start_ms, integration.source = end_ms - integration.length_ms, _PLACED
+    elif integration.length_ms is None and integration_ran and source is _LOGGED:
+        integration.length_ms = max(0, end_ms - start_ms - used_ms)
+        integration.start_ms, integration.source = end_ms - integration.length_ms, TimeSource.REMAINDER
     shown = [phase for phase in (*before, integration) if phase.length_ms or _is_shown_empty(phase, failed)]
     return Waterfall(start_ms=start_ms, end_ms=end_ms, source=source, bars=_lay_out(shown, start_ms, end_ms))
 
@@ -139,16 +139,14 @@ def _lay_out(phases: Sequence[_Known], start_ms: int, end_ms: int) -> tuple[Bar,
 def _extent(timeline: RequestTimeline, used_ms: int, integration: _Known) -> tuple[int, int, TimeSource]:
     """From arrival to response: the logged latency if there is one, else the last line before the trailer."""
     access = timeline.access
-    at = [step.at_ms for step in timeline.steps if step.step is not Step.TRAILER] or [
-        step.at_ms for step in timeline.steps
-    ]
+    if access is not None and access.glance.latency_ms is not None:
+        return access.at_ms, access.at_ms + max(0, access.glance.latency_ms), _LOGGED
+    at = [step.at_ms for step in timeline.steps if step.step is not _TRAILER] or [step.at_ms for step in timeline.steps]
     if access is None:
         start_ms = at[0] if integration.start_ms is None else min(at[0], integration.start_ms)
         end_ms = max(start_ms, at[-1])
         return start_ms, end_ms, TimeSource.LINES if end_ms > start_ms else TimeSource.INSTANT
     start_ms = access.at_ms
-    if access.glance.latency_ms is not None:
-        return start_ms, start_ms + max(0, access.glance.latency_ms), TimeSource.LOGGED
     by_phases_ms = start_ms + used_ms + (integration.length_ms or 0)
     if at and at[-1] >= by_phases_ms and at[-1] > start_ms:
         return start_ms, at[-1], TimeSource.LINES
@@ -158,7 +156,7 @@ def _extent(timeline: RequestTimeline, used_ms: int, integration: _Known) -> tup
 def _known_phases(timeline: RequestTimeline) -> list[_Known]:
     """Every phase that a line tells of, in order; the integration last, in any case."""
     access = timeline.access
-    seen = _seen_phases(timeline.steps)
+    seen = _seen_phases(timeline.steps) if timeline.steps else _NOTHING_SEEN
     outcomes: Sequence[PhaseOutcome | None] = _NO_OUTCOMES
     if access is not None:
         outcomes = (access.waf, access.authenticate, access.authorizer, access.authorize, access.integration)
@@ -166,7 +164,7 @@ def _known_phases(timeline: RequestTimeline) -> list[_Known]:
     for phase, outcome in zip(_PHASES, outcomes, strict=True):
         told = seen.get(phase, _UNSEEN)
         latency_ms = None if outcome is None else outcome.latency_ms
-        if phase is Phase.INTEGRATION:
+        if phase is _INTEGRATION:
             if latency_ms is None and access is not None:
                 latency_ms = access.glance.integration_latency_ms
         elif outcome is None and told == _UNSEEN:
@@ -175,20 +173,22 @@ def _known_phases(timeline: RequestTimeline) -> list[_Known]:
     return known
 
 
+_TRAILER = Step.TRAILER
 _UNSEEN = _Seen()
+_NOTHING_SEEN: Mapping[Phase, _Seen] = {}
 _PHASES = tuple(Phase)
 _NO_OUTCOMES = (None,) * len(_PHASES)
 
 
 def _known(phase: Phase, outcome: PhaseOutcome | None, latency_ms: int | None, seen: _Seen) -> _Known:
     length_ms = seen.latency_ms if latency_ms is None else latency_ms
-    start_ms, source = seen.begun_ms, TimeSource.LOGGED
+    start_ms, source = seen.begun_ms, _LOGGED
     if length_ms is not None:
         length_ms = max(0, length_ms)
         if start_ms is None and seen.ended_ms is not None:
             start_ms = seen.ended_ms - length_ms
         elif start_ms is None:
-            source = TimeSource.PLACED
+            source = _PLACED
     elif start_ms is not None and seen.ended_ms is not None:
         length_ms, source = max(0, seen.ended_ms - start_ms), TimeSource.LINES
     return _Known(phase, start_ms, length_ms, source, outcome, seen.target)
@@ -199,34 +199,34 @@ def _seen_phases(steps: Sequence[ExecutionStep]) -> dict[Phase, _Seen]:
 
     An authorizer is called like an integration, with lines of the same words: until it is through, they are its own.
     """
-    authorizer = integration = _UNSEEN
+    authorizer, integration = _Seen(), _Seen()
     authorizing = False
     for line in steps:
-        match line.step:
-            case Step.AUTHORIZER_START if authorizer.begun_ms is None:
-                authorizer = _Seen(begun_ms=line.at_ms)
-                authorizing = True
-            case Step.AUTHORIZER_RESULT if authorizer.begun_ms is not None and integration.begun_ms is None:
-                authorizer = authorizer._replace(ended_ms=line.at_ms)
-                authorizing = False
-            case Step.INTEGRATION_REQUEST if authorizing:
-                authorizer = authorizer._replace(target=line.name or authorizer.target)
-            case Step.INTEGRATION_REQUEST if integration.ended_ms is None:
-                # The last of them is `Sending request to …`; the others tell of its preparation.
-                integration = integration._replace(begun_ms=line.at_ms, target=line.name or integration.target)
-            case Step.INTEGRATION_RESPONSE if not authorizing:
-                # The line with the latency is written when the response is there; dumps of it may come earlier.
-                if integration.latency_ms is None and (integration.ended_ms is None or line.latency_ms is not None):
-                    integration = integration._replace(ended_ms=line.at_ms, latency_ms=line.latency_ms)
-            case Step.REQUEST_START | Step.API_KEY if authorizing:
-                authorizer = authorizer._replace(ended_ms=line.at_ms)
-                authorizing = False
-            case Step.REASON | Step.GATEWAY_RESPONSE | Step.EXECUTION_COMPLETED | Step.COMPLETED:
-                if authorizing:
-                    authorizer = authorizer._replace(ended_ms=line.at_ms)
-                    authorizing = False
-                elif integration.begun_ms is not None and integration.ended_ms is None:
-                    integration = integration._replace(ended_ms=line.at_ms)
-            case _:
-                pass
-    return {Phase.AUTHORIZER: authorizer, Phase.INTEGRATION: integration}
+        step = line.step
+        if step is _AUTHORIZER_START and authorizer.begun_ms is None:
+            authorizer.begun_ms = line.at_ms
+            authorizing = True
+        elif step is _AUTHORIZER_RESULT and authorizer.begun_ms is not None and integration.begun_ms is None:
+            authorizer.ended_ms = line.at_ms
+            authorizing = False
+        elif step is _INTEGRATION_REQUEST and authorizing:
+            authorizer.target = line.name or authorizer.target
+        elif step is _INTEGRATION_REQUEST and integration.ended_ms is None:
+            # The last of them is `Sending request to …`; the others tell of its preparation.
+            integration.begun_ms, integration.target = line.at_ms, line.name or integration.target
+        elif step is _INTEGRATION_RESPONSE and not authorizing:
+            # The line with the latency is written when the response is there; dumps of it may come earlier.
+            if integration.latency_ms is None and (integration.ended_ms is None or line.latency_ms is not None):
+                integration.ended_ms, integration.latency_ms = line.at_ms, line.latency_ms
+        elif authorizing and step in _AFTER_AUTHORIZER:
+            authorizer.ended_ms = line.at_ms
+            authorizing = False
+        elif step in _OUTCOMES and integration.begun_ms is not None and integration.ended_ms is None:
+            integration.ended_ms = line.at_ms
+    return {_AUTHORIZER: authorizer, _INTEGRATION: integration}
+
+
+_AUTHORIZER_START, _AUTHORIZER_RESULT = Step.AUTHORIZER_START, Step.AUTHORIZER_RESULT
+_INTEGRATION_REQUEST, _INTEGRATION_RESPONSE = Step.INTEGRATION_REQUEST, Step.INTEGRATION_RESPONSE
+_OUTCOMES = frozenset({Step.REASON, Step.GATEWAY_RESPONSE, Step.EXECUTION_COMPLETED, Step.COMPLETED})
+_AFTER_AUTHORIZER = _OUTCOMES | {Step.REQUEST_START, Step.API_KEY}

@@ -8,8 +8,9 @@ writes both; a test of test_documents.py fails while they differ.
 import json
 from collections.abc import Callable, Iterator
 from contextlib import suppress
-from dataclasses import replace
 from pathlib import Path
+
+from msgspec.structs import replace
 
 from benchmarks import prepared
 from exporter.excerpt import read_excerpt

@@ -2,12 +2,14 @@
 
 import re
 
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from exporter.access_json import JsonLines
 from exporter.access_log import AccessFormatError, access_parser
-from exporter.access_variables import VARIABLES
+from exporter.access_variables import VARIABLES, text_of, variables_of
 from exporter.model import AccessGlance, AccessRecord, LogEvent, PhaseOutcome, Unreadable
 
 AT_MS = 1_719_403_200_000
@@ -640,9 +642,27 @@ def test_any_text_gives_an_answer_and_both_looks_agree(text):
         glance, found = parser.glance(text), parser.parse(event(text))
         if isinstance(found, AccessRecord):
             assert glance == found.glance
+            assert found == parser.parse(event(text), glance)
             assert "-" not in found.fields.values()
         else:
             assert glance == found
+
+
+@given(
+    st.dictionaries(
+        st.sampled_from(
+            [*VARIABLES, "context.status", "$context.path", "latency", "message", "time", "a key", "a.key"]
+        ),
+        st.none() | st.booleans() | st.integers() | st.sampled_from(["", "-", '"-"', "504"]) | st.text(),
+        max_size=12,
+    )
+)
+def test_every_value_of_a_json_line_is_told_by_its_variable(logged):
+    variables, expected = variables_of(logged), {}
+    for key, value in logged.items():
+        if (text := text_of(value)) is not None:
+            expected.setdefault(variables[key], text)
+    assert list(JsonLines().values(msgspec.json.encode(logged).decode()).items()) == list(expected.items())
 
 
 @pytest.mark.parametrize("spec", _FORMATS)

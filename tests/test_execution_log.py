@@ -8,6 +8,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
+from exporter import execution_log
 from exporter.execution_log import MAX_TEXT, PLACEHOLDER_IDS, completed_status, is_routine, parse, split
 from exporter.model import ExecutionStep, LogEvent, Step, Unreadable
 from exporter.redaction import REDACTED
@@ -672,10 +673,47 @@ def test_any_text_is_a_step_or_unreadable(message: str) -> None:
     assert completed_status(message) is None or message.startswith("Method completed with status: ")
 
 
+@given(
+    st.sampled_from([line.head for line in execution_log._LINES]),
+    st.integers(0, 60),
+    st.sampled_from(["", " ", "x"]),
+    st.sampled_from(["", *(line.head for line in execution_log._LINES)]),
+)
+def test_a_line_is_what_the_first_of_all_heads_makes_it(head: str, kept: int, between: str, more: str) -> None:
+    text = f"{head[:kept]}{between}{more}".strip() or "x"
+    known = next((line for line in execution_log._LINES if text.startswith(line.head)), None)
+    if known is not None:
+        assert execution_log._read(text) == (known.step, known.read(known.head, text))
+    elif not text.startswith("API Key "):
+        assert execution_log._read(text)[0] in {Step.OTHER, Step.REASON}
+
+
 @given(st.sampled_from([line.text for line in (*GOOD, *BAD)]), st.integers(0, 200), st.text(max_size=30))
 def test_any_mangled_line_is_a_step_or_unreadable(text: str, at: int, inserted: str) -> None:
     read = parse(event(text[:at] + inserted + text[at:]))
     assert isinstance(read, Unreadable) or len(read[1].text) <= MAX_TEXT
+
+
+@given(st.sampled_from([line.text for line in (*GOOD, *BAD)]), st.sampled_from(["", "?q=1", "502", " ***abcdef"]))
+def test_a_line_read_again_is_read_alike(text: str, more: str) -> None:
+    assert step_of(text + more) == step_of(text + more)
+
+
+def test_lines_are_remembered_in_bounds_and_only_if_nothing_of_them_was_cut() -> None:
+    read = []
+
+    @execution_log._remembering
+    def reader(head: str, text: str) -> execution_log._Facts:
+        read.append(text)
+        return execution_log._Facts(text.replace("secret", REDACTED))
+
+    for text in ("of one route", "a secret", "x" * 513):
+        assert reader("", text) == reader("", text)
+    assert read == ["of one route", "a secret", "a secret", "x" * 513, "x" * 513]
+    for number in range(2_000):
+        reader("", f"of {number}")
+    reader("", "of one route")
+    assert read.count("of one route") == 2
 
 
 def test_a_megabyte_costs_no_more_than_its_length() -> None:

@@ -15,6 +15,7 @@ from dataclasses import replace
 from html.parser import HTMLParser
 from urllib.parse import urlsplit
 
+import msgspec
 import pytest
 from click.testing import CliRunner
 from hypothesis import given
@@ -335,7 +336,7 @@ traces: {fields: [identity.sourceIp], join: link, link_template: "https://t.exam
 def test_whatever_a_line_holds_it_becomes_an_entry_and_a_page(text, resource, fields, request_id):
     one = told(
         fields=fields, resource=resource, request_id=request_id or None, evidence=text, steps=[line(1, text)],
-        extended_id=text or None, api=replace(ORDERS, name=text),
+        extended_id=text or None, api=msgspec.structs.replace(ORDERS, name=text),
     )  # fmt: skip
     pages, recent = pages_of([one])
     (entry,) = recent.newest_first()
@@ -619,7 +620,7 @@ def test_nothing_from_outside_becomes_markup():
     hostile = told(
         resource=HOSTILE, request_id=HOSTILE, extended_id=HOSTILE, evidence=HOSTILE, cause=HOSTILE, category=HOSTILE,
         steps=[line(1, HOSTILE)], fields={"status": HOSTILE, "path": HOSTILE, "integration.error": HOSTILE},
-        api=replace(ORDERS, id=HOSTILE, name=HOSTILE, stage=HOSTILE, region=HOSTILE),
+        api=msgspec.structs.replace(ORDERS, id=HOSTILE, name=HOSTILE, stage=HOSTILE, region=HOSTILE),
     )  # fmt: skip
     pages, recent = pages_of([hostile])
     (entry,) = recent.newest_first()
@@ -762,7 +763,7 @@ def sights():
     long = "/orders/{id}/" + "averylongsegmentwithoutanybreak" * 8
     hostile = told(
         9, resource=long, evidence=HOSTILE + "x" * 600, steps=[*STEPS, line(29_013, HOSTILE + "y" * 3000)], at_ms=T + 9,
-        fields={"status": "504", "integration.error": HOSTILE + "z" * 3000}, api=replace(ORDERS, name="n" * 120),
+        fields={"status": "504", "integration.error": HOSTILE + "z" * 3000}, api=msgspec.structs.replace(ORDERS, name="n" * 120),
     )  # fmt: skip
     causes = list(shipped_rules().causes.values())
     many = [

@@ -41,6 +41,7 @@ def test_attributes_are_what_the_generated_classes_make_of_them(values):
 
 def test_attributes_without_value_are_left_out_and_greater_numbers_are_cut():
     assert attributes(1, {"a": None}) == b""
+    assert attributes(1, {"a": 1}) != attributes(1, {"a": True}), "equal numbers of two kinds are told apart"
     (kept,) = Resource.FromString(attributes(1, {"a": None, "b": 2**80})).attributes
     assert (kept.key, kept.value.int_value) == ("b", 2**63 - 1)
 

@@ -6,6 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from exporter import redaction
 from exporter.redaction import REDACTED, redact, strip_url
 
 JWT = "eyJhbGciOiJIUzI1NiIsInR5cCI6IkpXVCJ9.eyJzdWIiOiIxMjM0NTY3ODkwIn0.dozjgNryP4J3jVmNHl0w5N_XgL0n3I9PlFUP0THsR8U"
@@ -199,6 +200,24 @@ PIECES = st.sampled_from(
 def test_redacting_twice_is_redacting_once(text: str) -> None:
     once = redact(text)
     assert redact(once) == once
+
+
+@settings(max_examples=500)
+@given(st.lists(PIECES | st.text(max_size=8), max_size=12).map("".join))
+def test_a_cut_that_is_left_out_would_have_cut_nothing(text: str) -> None:
+    whole = text
+    for cut in redaction._CUTS:
+        whole = cut.pattern.sub(cut.replacement, whole)
+    assert redaction._cut_once(text) == whole
+
+
+@given(st.uuids().map(str))
+def test_an_id_that_is_not_looked_at_has_nothing_to_be_cut(text: str) -> None:
+    assert redact(text) == redaction._cut_once(text) == text
+
+
+def test_an_id_in_capitals_may_end_like_a_key() -> None:
+    assert redact("01234567-89AB-4DEF-8123-ACCA12345678") == f"01234567-89AB-4DEF-8123-{REDACTED}"
 
 
 @given(st.text())

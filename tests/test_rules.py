@@ -8,9 +8,11 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import re2
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from exporter.conditions import ConditionError, compile_condition
 from exporter.conditions.facts import FACTS
 from exporter.excerpt import read_excerpt
 from exporter.excerpt.rule_check import check_rules
@@ -225,6 +227,73 @@ records = st.builds(
     integration_service_status=maybe_status,
     error_message=st.none() | texts,
 )
+
+
+conditions = st.recursive(
+    st.dictionaries(
+        st.sampled_from(["reason", "error_message"]),
+        st.dictionaries(
+            st.sampled_from(["prefix", "contains", "equals"]),
+            st.lists(st.sampled_from(["Execution", "Execution failed", "failed", "Timeout"]), min_size=1, max_size=2),
+            min_size=1,
+        ),
+        min_size=1,
+    ),
+    lambda inner: (
+        st.fixed_dictionaries({"any": st.lists(inner, min_size=1, max_size=3)})
+        | st.fixed_dictionaries({"all": st.lists(inner, min_size=1, max_size=3)})
+        | st.fixed_dictionaries({"not": inner})
+    ),
+    max_leaves=6,
+)
+
+
+@settings(max_examples=300, deadline=None)
+@given(
+    conditions,
+    st.lists(st.sampled_from(["Execution failed", "Execution timeout", "failed", "Timeout failed"]), max_size=2),
+    st.none() | st.sampled_from(["Execution failed", "Timeout"]),
+)
+def test_a_condition_that_holds_of_facts_holds_of_their_openings(when, reasons, message):
+    condition = compile_condition(when, ())
+    facts = {FACTS["reason"]: tuple(reasons), FACTS["error_message"]: () if message is None else (message,)}
+    if condition.match(facts) is not None:
+        for fact, openings in condition.openings.items():
+            assert any(value.startswith(openings) for value in facts[fact])
+
+
+REGEX_PIECES = st.sampled_from(
+    ["Task ", "timed", "out", r"\d+", "x*", "y?", "(a|b)", "z{2}", ".", "(?i)", "|", "^", r"\."]
+)
+TEXT_PIECES = st.sampled_from(["Task ", "timed", "out", "7", "x", "y", "a", "b", "zz", "z", ".", "TASK ", " "])
+
+
+@settings(max_examples=500, deadline=None)
+@given(
+    st.lists(st.lists(REGEX_PIECES, min_size=1, max_size=5).map("".join), min_size=1, max_size=2),
+    st.lists(TEXT_PIECES, max_size=8).map("".join),
+)
+def test_a_regular_expression_is_found_as_re2_finds_it(patterns, text):
+    try:
+        condition = compile_condition({"error_message": {"regex": patterns}}, ())
+    except ConditionError:
+        return
+    found = condition.match({FACTS["error_message"]: (text,)}) is not None
+    assert found == any(re2.search(pattern, text) is not None for pattern in patterns)
+
+
+def test_a_rule_is_passed_over_only_where_its_openings_say_so():
+    shipped, openings = shipped_rules(), {}
+    for rule in shipped.rules:
+        for fact, found in rule.when.openings.items():
+            openings.setdefault(fact.name, set()).update(found)
+    assert len(openings["reason"]) > 50
+    for opening in openings["reason"]:
+        for text in (opening, opening[:-1], f"{opening} and more", f"x {opening}"):
+            line = ExecutionStep(event_id="e", at_ms=0, step=Step.REASON, text=text)
+            timeline = RequestTimeline(api=Api(), access=None, steps=(line,), request_id=None)
+            rule = replace(shipped).classify(timeline).rule
+            assert rule == next(iter(shipped.holding(timeline)), UNCLASSIFIED)
 
 
 @settings(max_examples=300, deadline=None)

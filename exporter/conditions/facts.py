@@ -7,11 +7,15 @@ writes those. What follows from a fact is not decided here.
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from operator import attrgetter
 
-from exporter.model import UNKNOWN, ExecutionStep, PhaseOutcome, RequestTimeline, Step
+from exporter.model import UNKNOWN, AccessRecord, PhaseOutcome, RequestTimeline, Step
 from exporter.redaction import redact
 
 Value = str | int
+
+_COMPLETED, _GATEWAY_RESPONSE = Step.COMPLETED, Step.GATEWAY_RESPONSE
+_EXECUTION_COMPLETED, _INTEGRATION_RESPONSE = Step.EXECUTION_COMPLETED, Step.INTEGRATION_RESPONSE
 
 REASON_STEPS = frozenset({Step.REASON, Step.API_KEY})
 """The steps whose text is the gateway's own account of why it refused or failed."""
@@ -36,14 +40,14 @@ class Fact:
 class Facts(dict[Fact, tuple[Value, ...]]):
     """The facts of one request, each read when it is first asked for: `facts[fact]` are its values."""
 
-    __slots__ = ("_timeline",)
+    __slots__ = ("timeline",)
 
     def __init__(self, timeline: RequestTimeline) -> None:
         super().__init__()
-        self._timeline = timeline
+        self.timeline = timeline
 
     def __missing__(self, fact: Fact) -> tuple[Value, ...]:
-        values = self[fact] = fact.read(self._timeline)
+        values = self[fact] = fact.read(self.timeline)
         return values
 
 
@@ -57,19 +61,19 @@ def _text_of(found: str | None) -> tuple[Value, ...]:
 
 
 def _texts(found: Iterable[str | None]) -> tuple[Value, ...]:
-    return tuple(folded(text) for text in found if text is not None)
+    return tuple([folded(text) for text in found if text is not None])
 
 
 def _number_of(found: int | None) -> tuple[Value, ...]:
     return () if found is None else (found,)
 
 
-def _steps(timeline: RequestTimeline, step: Step) -> Iterator[ExecutionStep]:
-    return (line for line in timeline.steps if line.step is step)
+def _reason_lines(timeline: RequestTimeline) -> tuple[Value, ...]:
+    return tuple([folded(line.text) for line in timeline.steps if line.step in REASON_STEPS])
 
 
 def _reasons(timeline: RequestTimeline) -> tuple[Value, ...]:
-    lines = tuple(folded(line.text) for line in timeline.steps if line.step in REASON_STEPS)
+    lines = _reason_lines(timeline)
     access = timeline.access
     if lines or access is None or access.integration is None:
         return lines
@@ -85,7 +89,7 @@ def _cite_reason(timeline: RequestTimeline, value: Value) -> str:
 def _response_types(timeline: RequestTimeline) -> tuple[Value, ...]:
     access = timeline.access
     logged = _text_of(access.glance.response_type) if access is not None else ()
-    return logged + _texts(line.name for line in _steps(timeline, Step.GATEWAY_RESPONSE))
+    return logged + _texts([line.name for line in timeline.steps if line.step is _GATEWAY_RESPONSE])
 
 
 def _cite_response_type(timeline: RequestTimeline, value: Value) -> str:
@@ -96,11 +100,11 @@ def _cite_response_type(timeline: RequestTimeline, value: Value) -> str:
 
 def _error_messages(timeline: RequestTimeline) -> tuple[Value, ...]:
     logged = _text_of(timeline.access.error_message) if timeline.access is not None else ()
-    return logged + tuple(folded(line.text) for line in timeline.steps if line.step in REASON_STEPS)
+    return logged + _reason_lines(timeline)
 
 
 def _cite_error_message(timeline: RequestTimeline, value: Value) -> str:
-    if any(folded(line.text) == value for line in timeline.steps if line.step in REASON_STEPS):
+    if value in _reason_lines(timeline):
         return str(value)
     return f"error.message={redact(str(value))}"
 
@@ -114,7 +118,7 @@ def _made_by(timeline: RequestTimeline) -> tuple[Value, ...]:
         return ("backend",)
     if access is not None and _access_integration_ran(timeline):
         return ("gateway",)
-    if any(line.step is not Step.COMPLETED for line in timeline.steps):
+    if any(line.step is not _COMPLETED for line in timeline.steps):
         return ("gateway",)
     return ()
 
@@ -130,9 +134,10 @@ def _access_integration_ran(timeline: RequestTimeline) -> bool:
 
 def _backend_proof(timeline: RequestTimeline) -> str | None:
     """What shows that the integration answered and the gateway passed on what it said, else None."""
-    for step in (Step.EXECUTION_COMPLETED, Step.INTEGRATION_RESPONSE):
-        for line in _steps(timeline, step):
-            return line.text
+    for step in (_EXECUTION_COMPLETED, _INTEGRATION_RESPONSE):
+        for line in timeline.steps:
+            if line.step is step:
+                return line.text
     access, status = timeline.access, timeline.status
     if access is None or status is None:
         return None
@@ -186,15 +191,19 @@ def _number(
 
 
 def _phase_facts(phase: str, help_: str) -> Iterator[Fact]:
-    def outcome(timeline: RequestTimeline) -> PhaseOutcome:
-        found: PhaseOutcome | None = getattr(timeline.access, phase, None)
-        return found if found is not None else _NOT_LOGGED
+    outcome_of: Callable[[AccessRecord], PhaseOutcome | None] = attrgetter(phase)
 
-    yield _number(f"{phase}_status", f"{help_}: its status", lambda t: _number_of(outcome(t).status), f"{phase}.status")
-    yield _text(f"{phase}_error", f"{help_}: its error", lambda t: _text_of(outcome(t).error), f"{phase}.error")
+    def status(timeline: RequestTimeline) -> tuple[Value, ...]:
+        outcome = outcome_of(timeline.access) if timeline.access is not None else None
+        return () if outcome is None or outcome.status is None else (outcome.status,)
 
+    def error(timeline: RequestTimeline) -> tuple[Value, ...]:
+        outcome = outcome_of(timeline.access) if timeline.access is not None else None
+        return () if outcome is None or outcome.error is None else (folded(outcome.error),)
 
-_NOT_LOGGED = PhaseOutcome()
+    yield _number(f"{phase}_status", f"{help_}: its status", status, f"{phase}.status")
+    yield _text(f"{phase}_error", f"{help_}: its error", error, f"{phase}.error")
+
 
 _ALL: tuple[Fact, ...] = (
     Fact(
@@ -253,13 +262,15 @@ _ALL: tuple[Fact, ...] = (
     _number(
         "integration_response_status",
         "the status of `Received response. Status: …` lines",
-        lambda t: tuple(line.status for line in _steps(t, Step.INTEGRATION_RESPONSE) if line.status is not None),
+        lambda t: tuple(
+            [line.status for line in t.steps if line.step is _INTEGRATION_RESPONSE and line.status is not None]
+        ),
     ),
     _text(
         "integration_exception",
         "the Lambda throttle that an answer of the integration names: `TooManyRequestsException` or "
         "`ReservedFunctionConcurrentInvocationLimitExceeded`",
-        lambda t: _texts(line.name for line in _steps(t, Step.INTEGRATION_RESPONSE)),
+        lambda t: _texts([line.name for line in t.steps if line.step is _INTEGRATION_RESPONSE]),
     ),
     _text("step", "the kinds of the execution lines", lambda t: tuple(line.step.value for line in t.steps)),
     _text("execution_text", "the text of every execution line, redacted", lambda t: _texts(s.text for s in t.steps)),

@@ -8,11 +8,11 @@ opens them by name. Total: whatever a line holds, it gives an entry of a bounded
 import shlex
 import zlib
 from collections.abc import Mapping
-from dataclasses import replace
 from datetime import UTC, datetime
 from typing import NamedTuple
 
 import msgspec
+from msgspec.structs import replace
 
 from exporter.conventions import cut
 from exporter.envelope import PLACEHOLDER_IDS
@@ -105,7 +105,7 @@ def entry_of(told: Told, kind: Kind, options: SpanOptions) -> Entry:
         find=find_command(timeline, kind, at_ms),
         lines_left_out=len(settled.failure.timeline.steps) - len(timeline.steps),
     )
-    shown = msgspec.structs.replace(
+    shown = replace(
         shown,
         trace_id=told.trace_id,
         trace_url=None if told.trace_id is None else trace_url(SpanIds(told.trace_id, identity), options),
@@ -128,7 +128,7 @@ def shown_of(entry: Entry, causes: Mapping[str, Cause]) -> Shown:
     cause = causes.get(entry.kind.cause)
     if cause is None:
         return shown
-    return msgspec.structs.replace(shown, meaning=cause.help, advice=cause.advice or None)
+    return replace(shown, meaning=cause.help, advice=cause.advice or None)
 
 
 def find_command(timeline: RequestTimeline, kind: Kind, at_ms: int) -> str:

@@ -7,7 +7,9 @@ holds memory only, so that a crash loses nothing that a restart would not read a
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+
+import msgspec
+from msgspec.structs import replace
 
 from exporter import execution_log
 from exporter.identity import Identity
@@ -36,17 +38,18 @@ _NO_LINKS = 100
 """So many failures in a row without the line that names their extended id: it is not logged (level ERROR)."""
 
 
-@dataclass(kw_only=True, slots=True, eq=False)
-class _Open:
+class _Open(msgspec.Struct, kw_only=True, eq=False):
     """Lines that ids joined: one request, or several that share an id."""
 
-    ids: set[str] = field(default_factory=set)
-    access: dict[str, AccessLine] = field(default_factory=dict)
-    execution: dict[str, ExecutionLine] = field(default_factory=dict)
+    ids: set[str] = set()
+    access: dict[str, AccessLine] = {}
+    execution: dict[str, ExecutionLine] = {}
     units: list[Unit] | None = None
     """What the lines came to when last judged; None once a line was added."""
-    judged: dict[tuple[str, ...], Unit] = field(default_factory=dict)
+    judged: dict[tuple[str, ...], Unit] = {}
     """Of several requests that share an id, those judged last, by the event ids of their lines."""
+    unused_in: int = -1
+    """The edition of tombstones in which no settled failure had any of its ids; -1: none is known."""
 
 
 Describe = Callable[[Unit], RequestTimeline]
@@ -108,15 +111,19 @@ class Correlator:
         """Look at an access line. It is kept if it failed, or if it shares an id with what is open."""
         self._identity.learn(glance)
         ids = joinable_ids(glance)
-        if not is_failed(glance) and not any(text in self._open for text in ids):
+        joins = not self._open.keys().isdisjoint(ids)
+        if not (joins or is_failed(glance)):
             return
-        if event.event_id in self._absorbed or self._identity.is_event_settled(event.event_id, ids):
+        used = self._identity.used(ids)
+        if event.event_id in self._absorbed or self._identity.is_event_settled(event.event_id, used):
             return
         line = AccessLine(group, event, glance)
-        if not any(text in self._open for text in ids) and self._identity.absorbs(ids, event.at_ms):
+        if not joins and self._identity.absorbs(used, event.at_ms):
             self._absorbed[event.event_id] = line
             return
         request = self._request(ids or [event.event_id])
+        if not (joins or used):
+            request.unused_in = self._identity.edition
         if event.event_id not in request.access:
             request.access[event.event_id] = line
             request.units = None
@@ -215,6 +222,8 @@ class Correlator:
         added = {text for other in others for text in other.ids} | set(ids)
         if not (self._by_id or request.ids >= added):
             self._newly_open.append(request)  # more lines join it than before
+        if not request.ids >= added:
+            request.unused_in = -1
         request.ids |= added
         for text in added:
             self._open[text] = request
@@ -248,12 +257,13 @@ class Correlator:
                 continue
             # Under an id that others used, lines may be theirs, until all have been read: those without an extended id,
             # and those that came apart from the line that names it.
-            own = (unit.linked and unit.came_at_once) or self._unlinked >= _NO_LINKS or not self._shares_id(unit)
+            shares = self._shares_id(unit)
+            own = not shares or (unit.linked and unit.came_at_once) or self._unlinked >= _NO_LINKS
             reason = settle_reason(unit, horizon, own=own)
-            if reason is None or (reason is SettleReason.COVERED and unit.key in unseen):
+            if reason is None or (unseen and reason is SettleReason.COVERED and unit.key in unseen):
                 waiting.append(unit)
             else:
-                settled.append(self._final(unit, unit.failure, reason))
+                settled.append(Settled(unit=unit, failure=unit.failure, reason=reason, reused_id=shares))
         # Lines without an extended id may be of a request that is counted by its access line in this very round: from
         # the next one on it is known.
         counted = {text for item in settled if item.unit.access is not None for text in item.unit.ids}
@@ -265,7 +275,12 @@ class Correlator:
         if surplus > 0:
             waiting.sort(key=lambda unit: unit.first_ms)
             settled += [
-                self._final(unit, unit.failure, SettleReason.OVERFLOW)
+                Settled(
+                    unit=unit,
+                    failure=unit.failure,
+                    reason=SettleReason.OVERFLOW,
+                    reused_id=self._shares_id(unit),
+                )
                 for unit in waiting[:surplus]
                 if unit.failure is not None
             ]
@@ -356,18 +371,19 @@ class Correlator:
         """How many requests wait."""
         return sum(1 for _ in self._requests())
 
-    def _final(self, unit: Unit, failure: Failure, reason: SettleReason) -> Settled:
-        return Settled(unit=unit, failure=failure, reason=reason, reused_id=self._shares_id(unit))
-
     @staticmethod
     def _may_be_of(unit: Unit, ids: set[str]) -> bool:
         return unit.access is None and not unit.linked and not ids.isdisjoint(unit.ids)
 
     def _shares_id(self, unit: Unit) -> bool:
-        return any(
-            self._identity.is_used(text) or (text in self._open and len(self._units(self._open[text])) > 1)
-            for text in unit.ids - unit.extended_ids
-        )
+        """Whether its request id is that of another request, too."""
+        for text in unit.ids - unit.extended_ids:
+            request = self._open.get(text)
+            if request is not None and len(self._units(request)) > 1:
+                return True
+            if (request is None or self._is_used(request)) and self._identity.is_used(text):
+                return True
+        return False
 
     def _claimed(self, units: list[Unit], horizon: Horizon) -> list[Unit]:
         """Let execution-only failures that are complete take the placeholder access lines they belong to."""
@@ -392,9 +408,19 @@ class Correlator:
     def _requests(self) -> Iterable[_Open]:
         return {id(request): request for request in self._open.values()}.values()
 
+    def _is_used(self, request: _Open) -> bool:
+        """Whether a settled failure had one of its ids."""
+        edition = self._identity.edition
+        if request.unused_in == edition:
+            return False
+        if any(self._identity.is_used(text) for text in request.ids):
+            return True
+        request.unused_in = edition
+        return False
+
     def _units(self, request: _Open) -> list[Unit]:
         if request.units is None:
-            used = len(request.access) > 1 or any(self._identity.is_used(text) for text in request.ids)
+            used = len(request.access) > 1 or self._is_used(request)
             units = units_of(request.access, request.execution, self._max_request_ms if used else None)
             if len(units) > 1:
                 # A caller may give one id to any number of requests: a line of one changes nothing about the others.

@@ -14,6 +14,8 @@ from exporter.settle import Unit
 from exporter.tombstones import Mark, Tombstones, inscription, joinable_ids, mark
 from exporter.windows import MINUTE_MS
 
+_ACCESS, _ID, _LINKED, _NAMELESS, _UNCLAIMED, _CLAIMED = Mark
+
 
 class Identity:
     """The settled failures of one watch."""
@@ -29,6 +31,8 @@ class Identity:
         """Whether access lines carry real request ids (None: no access line was seen yet). Where they do not,
         execution lines cannot be told from those of counted requests, and are never counted on their own."""
         self._access_logs_extended_ids = False
+        self.edition = 0
+        """Changes whenever marks are added: as long as it does not, no id becomes a used one."""
 
     @property
     def knows_access_ids(self) -> bool:
@@ -45,15 +49,20 @@ class Identity:
     def add(self, group: LogGroup, minute: int, stones: Mapping[int, int]) -> None:
         """File marks of failures that are settled now."""
         self._tombstones[group].add(minute, stones.items())
+        self.edition += 1
 
     def is_used(self, text: str) -> bool:
         """Whether a settled failure had this id; an extended id counts that came without a request id."""
-        return self._has(mark(Mark.ID, text))
+        return self._has(mark(_ID, text))
 
-    def is_event_settled(self, event_id: str, ids: Sequence[str]) -> bool:
-        """Whether this access event, whose line tells these ids, was counted or absorbed."""
-        event = mark(Mark.ACCESS, event_id)
-        return self._has(event) or any(stone.is_of_event(said, event) for text in ids for said in self._said_of(text))
+    def used(self, ids: Sequence[str]) -> dict[str, Sequence[int]]:
+        """Those of `ids` that settled failures had, and what stands on their marks."""
+        return {text: said for text in ids if (said := self._said_of(text))}
+
+    def is_event_settled(self, event_id: str, used: Mapping[str, Sequence[int]]) -> bool:
+        """Whether this access event was counted or absorbed; `used`: of the ids that its line tells."""
+        event = mark(_ACCESS, event_id)
+        return self._has(event) or any(stone.is_of_event(said, event) for of_id in used.values() for said in of_id)
 
     def is_linked(self, request_id: str) -> bool:
         """Whether the extended ids that went with this request id are known: another one is another request."""
@@ -63,7 +72,7 @@ class Identity:
         """Whether execution lines with these ids belong to a failure that is settled."""
         of_id = self._said_of(request_id)
         if extended is not None:
-            wanted = mark(Mark.ID, extended)
+            wanted = mark(_ID, extended)
             if self._has(wanted) or any(stone.is_linked_to(said, wanted) for said in of_id):
                 return True
         if not of_id:
@@ -95,15 +104,14 @@ class Identity:
     def _are_nameless(self) -> bool:
         """Whether access lines tell no request id; before one was seen: whether those of settled failures told none."""
         if self._joins_by_request_id is None:
-            return self._has(mark(Mark.NAMELESS, ""))
+            return self._has(mark(_NAMELESS, ""))
         return not self._joins_by_request_id
 
-    def absorbs(self, ids: Sequence[str], at_ms: int) -> bool:
-        """Whether a failure was counted without its access line, and a line with these ids and this time is it."""
+    def absorbs(self, used: Mapping[str, Sequence[int]], at_ms: int) -> bool:
+        """Whether a failure was counted without its access line, and one of this time is it; `used`: of its ids."""
         minute = at_ms // MINUTE_MS
-        for text in ids:
-            of_id = self._said_of(text)
-            if not of_id or not self._is_unclaimed(text, of_id) or self._has(mark(Mark.CLAIMED, text)):
+        for text, of_id in used.items():
+            if not self._is_unclaimed(text, of_id) or self._has(mark(_CLAIMED, text)):
                 continue
             for near in (minute - 1, minute, minute + 1):
                 at = self._unclaimed_at(text, near)
@@ -119,17 +127,17 @@ class Identity:
         """
         access = unit.access
         told = [] if access is None else joinable_ids(access.glance)[:1]
-        event = None if access is None else mark(Mark.ACCESS, access.event.event_id)
+        event = None if access is None else mark(_ACCESS, access.event.event_id)
         requests = unit.ids - unit.extended_ids
         extended = sorted(unit.extended_ids, key=lambda text: (text in told, text))
-        linked = mark(Mark.ID, extended[0]) if extended else None
+        linked = mark(_ID, extended[0]) if extended else None
         # Lines that tell an extended id tell a request id, too, unless access lines do not.
         alone = extended[1:] if access is not None and requests else extended
-        ids = {text: mark(Mark.ID, text) for text in {*requests, *alone, *told}}
+        ids = {text: mark(_ID, text) for text in {*requests, *alone, *told}}
         ats = {} if access is not None else {text: self._unclaimed_at(text, unit.first_ms // MINUTE_MS) for text in ids}
         stones = {} if event is None or told else {event: 0}
         if access is not None and access.glance.request_id is None and not requests:
-            stones[mark(Mark.NAMELESS, "")] = 0
+            stones[mark(_NAMELESS, "")] = 0
         if not any(one in taken or self._has(one) for one in ids.values()):
             for text, one in ids.items():
                 stones[one] = inscription(
@@ -139,14 +147,14 @@ class Identity:
                     is_extended=text not in requests,
                 )
             return stones
-        found = {event, linked, *ids.values(), *ats.values(), *(mark(Mark.UNCLAIMED, text) for text in ats)}
+        found = {event, linked, *ids.values(), *ats.values(), *(mark(_UNCLAIMED, text) for text in ats)}
         if linked is not None:
-            found.update(mark(Mark.LINKED, text) for text in requests)
+            found.update(mark(_LINKED, text) for text in requests)
         return stones | {one: 0 for one in found if one is not None}
 
     @staticmethod
     def _unclaimed_at(text: str, minute: int) -> int:
-        return mark(Mark.UNCLAIMED, f"{text} {minute}")
+        return mark(_UNCLAIMED, f"{text} {minute}")
 
     def _has(self, wanted: int) -> bool:
         for stones in self._tombstones.values():  # noqa: SIM110 asked so often that it shows
@@ -155,11 +163,11 @@ class Identity:
         return False
 
     def _said_of(self, text: str) -> list[int]:
-        wanted = mark(Mark.ID, text)
+        wanted = mark(_ID, text)
         return [said for stones in self._tombstones.values() for said in stones.said_of(wanted)]
 
     def _is_linked(self, request_id: str, of_id: Sequence[int]) -> bool:
-        return any(map(stone.is_linked, of_id)) or (bool(of_id) and self._has(mark(Mark.LINKED, request_id)))
+        return any(map(stone.is_linked, of_id)) or (bool(of_id) and self._has(mark(_LINKED, request_id)))
 
     def _is_unclaimed(self, text: str, of_id: Sequence[int]) -> bool:
-        return any(map(stone.is_unclaimed, of_id)) or self._has(mark(Mark.UNCLAIMED, text))
+        return any(map(stone.is_unclaimed, of_id)) or self._has(mark(_UNCLAIMED, text))

@@ -7,9 +7,12 @@ says of each whether it is whole and why; it reads no lines, keeps nothing and k
 
 from bisect import bisect_right
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from enum import StrEnum
+from operator import attrgetter
 from typing import NamedTuple, Self
+
+import msgspec
 
 from exporter import execution_log
 from exporter.envelope import PLACEHOLDER_IDS
@@ -85,8 +88,7 @@ class ExecutionLine(NamedTuple):
         return cls(group, event.event_id, event.at_ms, event.ingested_at_ms, request_id, text)
 
 
-@dataclass(kw_only=True, slots=True)
-class Unit:
+class Unit(msgspec.Struct, kw_only=True, gc=False):
     """The lines of one request, as far as they are here, and what they prove."""
 
     access: AccessLine | None
@@ -97,8 +99,8 @@ class Unit:
     last_ms: int
     terminal: bool
     """The terminal line (`Method completed`) is here."""
-    timeline: RequestTimeline | None = field(default=None, repr=False)
-    failure: Failure | None = field(default=None, repr=False)
+    timeline: RequestTimeline | None = None
+    failure: Failure | None = None
 
     @property
     def key(self) -> str:
@@ -154,8 +156,7 @@ class Horizon:
         return any(window.start_ms <= first_ms and last_ms < window.end_ms for window in listed)
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Settled:
+class Settled(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """A failure that is final."""
 
     unit: Unit
@@ -229,6 +230,8 @@ def units_of(
     decides where both logs know it; then arrival and status. `longest_ms`: how long after its arrival a request's last
     lines may come, for ids that are known to be used more than once; None: as long as they like.
     """
+    if not execution and len(access) == 1:
+        return [_unit(next(iter(access.values())), ())]
     segments = segments_of(execution.values(), longest_ms)
     lines = sorted(access.values(), key=lambda line: (line.at_ms, line.event_id))
     if not lines:
@@ -270,7 +273,9 @@ def segments_of(lines: Iterable[ExecutionLine], longest_ms: int | None = None) -
     with a batch, at an `Extended Request Id` line, or after a terminal line at anything but that line's trailers.
     `longest_ms`: see `units_of`.
     """
-    ordered = sorted((_batch_order(line), number, line) for number, line in enumerate(lines))
+    ordered = sorted([(_batch_order(line), number, line) for number, line in enumerate(lines)])
+    if ordered and ordered[0][0][0] == ordered[-1][0][0] and _is_one(ordered):
+        return [tuple(sorted([line for _, _, line in ordered], key=_at_ms))]
     cuts: list[_Segment] = []
     last, batch = _Segment(), -1
     for order, _, line in ordered:
@@ -281,6 +286,23 @@ def segments_of(lines: Iterable[ExecutionLine], longest_ms: int | None = None) -
         batch = order[0]
         last.add(line, order, link=link)
     return [segment.in_order() for segment in (_rejoined(cuts, longest_ms) if len(cuts) > 1 else cuts)]
+
+
+_at_ms = attrgetter("at_ms")
+
+
+def _is_one(ordered: Sequence[tuple[tuple[int, int], int, ExecutionLine]]) -> bool:
+    """Whether the lines of a batch, in order, are of one request: nothing but trailers stands behind an end."""
+    links, ended = 0, False
+    for _, _, line in ordered:
+        text = line.text
+        if ended and not text.startswith(TRAILERS):
+            return False
+        if text.startswith(LINK):
+            links += 1
+        elif not ended:
+            ended = execution_log.completed_status(text) is not None
+    return links < 2
 
 
 class _Segment:
@@ -373,7 +395,9 @@ def _paired(
 
 
 def _unit(access: AccessLine | None, segments: Sequence[tuple[ExecutionLine, ...]]) -> Unit:
-    execution = tuple(line for segment in segments for line in segment)
+    if access is not None and not segments:  # most often
+        return _of_access_line(access)
+    execution = tuple([line for segment in segments for line in segment])
     ids = set(joinable_ids(access.glance)) if access is not None else set()
     extended_ids = {text for segment in segments if (text := _extended(segment)) is not None}
     if access is not None and access.glance.extended_request_id is not None:
@@ -390,6 +414,19 @@ def _unit(access: AccessLine | None, segments: Sequence[tuple[ExecutionLine, ...
         first_ms=min(times),
         last_ms=max(times),
         terminal=any(execution_log.completed_status(line.text) is not None for line in execution),
+    )
+
+
+def _of_access_line(access: AccessLine) -> Unit:
+    extended = access.glance.extended_request_id
+    return Unit(
+        access=access,
+        execution=(),
+        ids=frozenset(joinable_ids(access.glance) if extended is None else [*joinable_ids(access.glance), extended]),
+        extended_ids=frozenset() if extended is None else frozenset((extended,)),
+        first_ms=access.at_ms,
+        last_ms=access.at_ms,
+        terminal=False,
     )
 
 

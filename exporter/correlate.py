@@ -15,23 +15,18 @@ from exporter import execution_log
 from exporter.identity import Identity
 from exporter.inflight import InFlight
 from exporter.model import AccessGlance, Failure, LogEvent, LogGroup, RequestTimeline
-from exporter.settle import (
+from exporter.settle import Horizon, Judged, Settled, SettleReason, is_failed, settle_reason
+from exporter.tombstones import Tombstones, joinable_ids
+from exporter.units import (
     TRAILERS,
     AccessLine,
     ExecutionLine,
-    Horizon,
-    Judged,
-    Settled,
-    SettleReason,
     Unit,
     claim_placeholders,
     extended_id_of,
-    is_failed,
     segments_of,
-    settle_reason,
     units_of,
 )
-from exporter.tombstones import Mark, Tombstones, filed_under, inscription, joinable_ids, mark
 from exporter.windows import MINUTE_MS
 
 _NO_LINKS = 100
@@ -88,8 +83,6 @@ class Correlator:
         self._unproven: dict[str, int] = {}
         """Ids of failures settled without an execution line, with the time of their last line."""
         self._late_evidence = 0
-        self._learnt: dict[tuple[LogGroup, int], dict[int, int]] = {}
-        """Marks of request ids of failures that were settled under their extended id alone, to be filed."""
         self._known_batches: set[tuple[str, int]] = set()
         """Request ids and times of delivery of settled failures whose lines were read again."""
         self._unlinked = 0
@@ -190,13 +183,14 @@ class Correlator:
             self._known_batches.add(batch)
             if not self._identity.is_used(request_id):
                 # Its access line told the extended id only; a restart may begin behind the line that tells both.
-                learnt = self._learnt.setdefault((segment[0].group, filed_under(segment[-1].at_ms)), {})
-                learnt[mark(Mark.ID, request_id)] = inscription(extended=mark(Mark.ID, extended))
+                self._identity.link(segment[-1], request_id, extended)
         if fresh:
             # With the lines of those that are settled: what follows of them joins their beginning, no other one.
             request = self._request([request_id, *(ids - {request_id})])
             for line in lines:
                 self._add(request, line)
+            if not is_used and request.ids == ids:
+                request.unused_in = self._identity.edition
 
     def _add(self, request: _Open, line: ExecutionLine) -> None:
         if line.event_id in request.execution:
@@ -242,7 +236,7 @@ class Correlator:
     def failing(self) -> list[Unit]:
         """The open requests that failed and would be counted, by the lines that are here."""
         units = (unit for request in self._requests() for unit in self._units(request))
-        return [unit for unit in units if unit.failure is not None and self._identity.is_countable(unit)]
+        return [unit for unit in units if unit.failure is not None and self._is_countable(unit)]
 
     def judge(self, horizon: Horizon) -> Judged:
         """Decide which open requests are final. Changes nothing that a second call would not decide again."""
@@ -253,7 +247,7 @@ class Correlator:
         # What the last look has opened, no other has looked at: lines of it may have become visible behind that look.
         unseen = {unit.key for request in self._newly_open for unit in self._units(request) if self._may_be_torn(unit)}
         for unit in units:
-            if unit.failure is None or not self._identity.is_countable(unit):
+            if unit.failure is None or not self._is_countable(unit):
                 continue
             # Under an id that others used, lines may be theirs, until all have been read: those without an extended id,
             # and those that came apart from the line that names it.
@@ -288,26 +282,10 @@ class Correlator:
         return Judged(
             settled=settled,
             absorbed=tuple(self._absorbed.values()),
-            stones=self._stones_of(settled),
+            stones=self._identity.filed([item.unit for item in settled], self._absorbed.values()),
             first_open_ms=min((unit.first_ms for unit in waiting), default=None),
             late_evidence=self._late_evidence,
         )
-
-    def _stones_of(self, settled: Iterable[Settled]) -> dict[tuple[LogGroup, int], dict[int, int]]:
-        """What is to be filed of what is settled, learnt and absorbed, by group and minute."""
-        stones = {key: dict(found) for key, found in self._learnt.items()}
-        taken = {one for found in stones.values() for one in found}
-        for unit in (item.unit for item in settled):
-            group = unit.access.group if unit.access is not None else unit.execution[0].group
-            found = self._identity.stones_of(unit, taken)
-            taken.update(found)
-            file = stones.setdefault((group, filed_under(unit.last_ms)), {})
-            file.update((one, said) for one, said in found.items() if said or one not in file)
-        for line in self._absorbed.values():
-            file = stones.setdefault((line.group, filed_under(line.event.at_ms)), {})
-            file[mark(Mark.ACCESS, line.event.event_id)] = 0
-            file.update((mark(Mark.CLAIMED, text), 0) for text in joinable_ids(line.glance))
-        return stones
 
     def overlooked(self, horizon: Horizon) -> bool:
         """Whether the listing that opened a request may have passed over lines of it that no later one will bring.
@@ -321,7 +299,7 @@ class Correlator:
             unit.access is None
             and (self._has_access or not unit.terminal or self._may_be_torn(unit))
             and (unit.last_ms < horizon.state.frontier_ms or settle_reason(unit, horizon) is not None)
-            and (self._identity.is_countable(unit) or self._may_yet_join(unit))
+            and (self._is_countable(unit) or self._may_yet_join(unit))
             for request in found
             if any(self._open.get(text) is request for text in request.ids)
             for unit in self._units(request)
@@ -333,12 +311,11 @@ class Correlator:
 
     def _may_yet_join(self, unit: Unit) -> bool:
         """Whether the line that names the extended id, which alone joins it to its access line, was passed over."""
-        return not unit.extended_ids and self._unlinked < _NO_LINKS and not self._identity.knows_unit(unit)
+        return not unit.extended_ids and self._unlinked < _NO_LINKS and not self._knows(unit)
 
     def settle(self, judged: Judged, horizon: Horizon) -> None:
         """Make `judged` final, after it was committed: settled lines go, their marks stay."""
-        for (group, minute), stones in judged.stones.items():
-            self._identity.add(group, minute, stones)
+        self._identity.file(judged.stones)
         for line in judged.absorbed:
             self._absorbed.pop(line.event.event_id, None)
         for item in judged.settled:
@@ -346,7 +323,6 @@ class Correlator:
             if item.unit.access is not None and not item.unit.execution:
                 self._unproven.update(dict.fromkeys(item.unit.ids, item.unit.last_ms))
         self._late_evidence = 0
-        self._learnt = {}
         self._known_batches.clear()
         self._forget_old(horizon)
 
@@ -355,10 +331,10 @@ class Correlator:
         old_ms = horizon.state.reached_ms - horizon.timing.max_request_ms
         for request in list(self._requests()):
             for unit in self._units(request):
-                if self._identity.knows_unit(unit):  # its tombstone must not go before its lines do
+                if self._knows(unit):  # its tombstone must not go before its lines do
                     self._remove(unit)
             units = self._units(request)
-            if not any(unit.failure is not None and self._identity.is_countable(unit) for unit in units) and all(
+            if not any(unit.failure is not None and self._is_countable(unit) for unit in units) and all(
                 unit.terminal or unit.last_ms < old_ms for unit in units
             ):
                 self._forget(request)
@@ -417,6 +393,18 @@ class Correlator:
             return True
         request.unused_in = edition
         return False
+
+    def _knows(self, unit: Unit) -> bool:
+        """Whether execution lines without an access line belong to a failure that is settled."""
+        if unit.access is not None:
+            return False
+        found = [self._open.get(text) for text in unit.ids]
+        is_used = any(request is None or self._is_used(request) for request in found)
+        return is_used and self._identity.knows_unit(unit)
+
+    def _is_countable(self, unit: Unit) -> bool:
+        """Whether a failure may be counted: by its access line, else only where that can count nothing twice."""
+        return unit.access is not None or (self._identity.counts_executions(unit) and not self._knows(unit))
 
     def _units(self, request: _Open) -> list[Unit]:
         if request.units is None:

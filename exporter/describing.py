@@ -9,8 +9,8 @@ from collections.abc import Mapping, Sequence
 from exporter import execution_log
 from exporter.access_log import AccessParser
 from exporter.model import AccessRecord, Api, LogGroup, RequestTimeline
-from exporter.settle import Unit
 from exporter.taking import Directory
+from exporter.units import Unit
 
 
 class Describer:

@@ -16,10 +16,11 @@ from exporter.filter_patterns import either, id_batches
 from exporter.filtering import Filters
 from exporter.model import CounterKey, LogEvent, LogGroup, Unreadable, Window
 from exporter.reading import GroupReader
-from exporter.settle import Horizon, Unit, settle_reason
+from exporter.settle import Horizon, settle_reason
 from exporter.sources import GroupUnreadable, Source
 from exporter.taking import UNREADABLE, AccessTaker, Admit, Directory, ExecutionTaker
 from exporter.tally import Seen
+from exporter.units import Unit
 from exporter.watch_spec import WatchSpec
 from exporter.windows import MINUTE_MS, neighbourhoods
 

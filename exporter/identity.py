@@ -5,14 +5,17 @@ settled failure is known by its access event id and by every id that it had. Thi
 worth; it joins no lines and keeps nothing but marks.
 """
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 
 from exporter import tombstones as stone
 from exporter.envelope import PLACEHOLDER_IDS
 from exporter.model import AccessGlance, LogGroup
-from exporter.settle import Unit
-from exporter.tombstones import Mark, Tombstones, inscription, joinable_ids, mark
+from exporter.tombstones import Mark, Tombstones, filed_under, inscription, joinable_ids, mark
+from exporter.units import AccessLine, ExecutionLine, Unit
 from exporter.windows import MINUTE_MS
+
+Stones = Mapping[tuple[LogGroup, int], Mapping[int, int]]
+"""Marks with what they say (`tombstones`), by group and the minute of their file."""
 
 _ACCESS, _ID, _LINKED, _NAMELESS, _UNCLAIMED, _CLAIMED = Mark
 
@@ -31,6 +34,8 @@ class Identity:
         """Whether access lines carry real request ids (None: no access line was seen yet). Where they do not,
         execution lines cannot be told from those of counted requests, and are never counted on their own."""
         self._access_logs_extended_ids = False
+        self._learnt: dict[tuple[LogGroup, int], dict[int, int]] = {}
+        """Links to be filed."""
         self.edition = 0
         """Changes whenever marks are added: as long as it does not, no id becomes a used one."""
 
@@ -46,9 +51,32 @@ class Identity:
         if glance.extended_request_id is not None:
             self._access_logs_extended_ids = True
 
-    def add(self, group: LogGroup, minute: int, stones: Mapping[int, int]) -> None:
-        """File marks of failures that are settled now."""
-        self._tombstones[group].add(minute, stones.items())
+    def link(self, line: ExecutionLine, request_id: str, extended: str) -> None:
+        """Note the request id of a failure that was settled under its extended id alone; `line`: its last one."""
+        learnt = self._learnt.setdefault((line.group, filed_under(line.at_ms)), {})
+        learnt[mark(_ID, request_id)] = inscription(extended=mark(_ID, extended))
+
+    def filed(self, settled: Iterable[Unit], absorbed: Iterable[AccessLine]) -> Stones:
+        """What is to be filed of failures that are to be settled, of lines that are theirs, and of links noted."""
+        filed = {key: dict(stones) for key, stones in self._learnt.items()}
+        taken = {one for stones in filed.values() for one in stones}
+        for unit in settled:
+            group = unit.access.group if unit.access is not None else unit.execution[0].group
+            stones = self.stones_of(unit, taken)
+            taken.update(stones)
+            file = filed.setdefault((group, filed_under(unit.last_ms)), {})
+            file.update((one, said) for one, said in stones.items() if said or one not in file)
+        for line in absorbed:
+            file = filed.setdefault((line.group, filed_under(line.at_ms)), {})
+            file[mark(_ACCESS, line.event_id)] = 0
+            file.update((mark(_CLAIMED, text), 0) for text in joinable_ids(line.glance))
+        return filed
+
+    def file(self, stones: Stones) -> None:
+        """File what was committed: it holds from now on."""
+        for (group, minute), filed in stones.items():
+            self._tombstones[group].add(minute, filed.items())
+        self._learnt.clear()
         self.edition += 1
 
     def is_used(self, text: str) -> bool:
@@ -86,20 +114,12 @@ class Identity:
 
     def knows_unit(self, unit: Unit) -> bool:
         """Whether execution lines without an access line belong to a failure that is settled."""
-        if unit.access is not None:
-            return False
         extended = next(iter(unit.extended_ids), None)
         return any(self.knows(text, extended) for text in unit.ids - unit.extended_ids)
 
-    def is_countable(self, unit: Unit) -> bool:
-        """Whether a failure may be counted: by its access line, else only where that can count nothing twice."""
-        if unit.access is not None:
-            return True
-        if self._by_access_alone:
-            return False
-        if self._has_access and not unit.extended_ids and self._are_nameless():
-            return False
-        return not self.knows_unit(unit)
+    def counts_executions(self, unit: Unit) -> bool:
+        """Whether a failure without an access line may be counted, unless it is known: not what could be twice."""
+        return not self._by_access_alone and not (self._has_access and not unit.extended_ids and self._are_nameless())
 
     def _are_nameless(self) -> bool:
         """Whether access lines tell no request id; before one was seen: whether those of settled failures told none."""

@@ -9,7 +9,7 @@ from collections.abc import Container, Iterator
 
 from exporter import execution_log, loops
 from exporter.model import LogEvent, LogGroup
-from exporter.settle import LINK, TRAILERS, ExecutionLine, segments_of
+from exporter.units import LINK, TRAILERS, ExecutionLine, segments_of
 
 _KINDS = {
     **dict.fromkeys((f") {head}" for head in execution_log.ROUTINE_HEADS), loops.MIDDLE),

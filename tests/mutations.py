@@ -50,17 +50,21 @@ MUTATIONS = (
         edits=(
             (
                 "identity.py",
-                "{text: mark(Mark.ID, text) for text in {*requests, *alone, *told}}",
-                "{text: mark(Mark.ID, text) for text in requests}",
+                "{text: mark(_ID, text) for text in {*requests, *alone, *told}}",
+                "{text: mark(_ID, text) for text in requests}",
             ),
         ),
     ),
     Mutation(
         name="tombstones stand under the access event only",
         edits=(
-            ("identity.py", "{text: mark(Mark.ID, text) for text in {*requests, *alone, *told}}", "dict[str, int]()"),
+            ("identity.py", "{text: mark(_ID, text) for text in {*requests, *alone, *told}}", "dict[str, int]()"),
             ("identity.py", "stones = {} if event is None or told else {event: 0}", "stones = {event or 0: 0}"),
         ),
+    ),
+    Mutation(
+        name="an id that no tombstone bore once is taken for unused for good",
+        edits=(("identity.py", "        self.edition += 1\n", ""),),
     ),
     Mutation(
         name="tombstones of an id that was used before are inscribed over those that are there",
@@ -169,7 +173,7 @@ MUTATIONS = (
     ),
     Mutation(
         name="fetching failures, execution lines of unknown access lines are counted on their own",
-        edits=(("identity.py", "        if self._by_access_alone:\n            return False\n", ""),),
+        edits=(("identity.py", "not self._by_access_alone and not (", "not ("),),
     ),
 )
 

@@ -37,9 +37,10 @@ from exporter.metrics.self_metrics import SelfMetrics
 from exporter.model import AccessGlance, AccessRecord, Api, ExecutionStep, Failure, LogGroup, RequestTimeline, Step
 from exporter.record import Recorder, Told
 from exporter.rules import shipped_rules
-from exporter.settle import Settled, SettleReason, Unit
+from exporter.settle import Settled, SettleReason
 from exporter.spans import SpanOptions
 from exporter.taking import Labelling
+from exporter.units import Unit
 from exporter.web import WebServer, build_app
 from exporter.web.guard import HEADERS
 from exporter.web_config import load_web_config

@@ -29,7 +29,7 @@ ROOMS = {
     "filter patterns": {"filter_patterns"},
     "access log": {"access_log", "access_filter", "access_json", "access_format", "access_variables"},
     "execution log": {"execution_log", "envelope", "dumps"},
-    "correlation": {"correlate", "settle", "windows", "tally", "tombstones", "audit", "identity", "inflight"},
+    "correlation": {"correlate", "settle", "windows", "tally", "tombstones", "audit", "identity", "inflight", "units"},
     "rules": {"rules", "rules_file", "conditions", "facts"},
     "spans": {"spans", "span_batch", "protobuf", "conventions", "trace_context", "waterfall"},
     "metrics": {"metrics"},

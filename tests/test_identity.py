@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 
 from exporter.identity import Identity
 from exporter.model import AccessGlance, LogEvent
-from exporter.settle import AccessLine, Unit
 from exporter.tombstones import Mark, Tombstones, filed_under, joinable_ids, mark, pack
+from exporter.units import AccessLine, Unit
 from tests.worlds import ACCESS, EXECUTION, PLACEHOLDER
 
 NOON = 1_760_011_200_000
@@ -160,7 +160,7 @@ def _live(told, drawn, *, linked, restarts, crowd=b""):
             identity = begin()
         else:
             for unit, _, stones in units:  # the same ones again change nothing
-                identity.add(ACCESS, filed_under(unit.last_ms), stones)
+                identity.file({(ACCESS, filed_under(unit.last_ms)): stones})
         _assert_the_same(identity, reference, units, told)
 
 
@@ -197,7 +197,7 @@ def test_without_access_logs_memory_holds_one_mark_and_the_ledger_all():
     stones = Tombstones(unclaimed_extended_ids=False)
     identity = Identity({EXECUTION: stones}, has_access=False)
     left = identity.stones_of(unit_of(1, "a", NOON, told=None, executed=True, linked=True), ())
-    identity.add(EXECUTION, filed_under(NOON), left)
+    identity.file({(EXECUTION, filed_under(NOON)): left})
     assert len(left) == 2
     assert len(stones) == 1
     assert identity.knows("a", "x1=")

@@ -8,9 +8,10 @@ import pytest
 
 from exporter.model import AccessGlance, AccessRecord, Api, Failure, RequestTimeline
 from exporter.record import Recorder
-from exporter.settle import Settled, SettleReason, Unit
+from exporter.settle import Settled, SettleReason
 from exporter.spans import SpanOptions
 from exporter.taking import Labelling
+from exporter.units import Unit
 from tests.otlp_receiver import decode_spans
 from tests.worlds import START_MS, Life, MemorySource, live, make_world, scratch
 

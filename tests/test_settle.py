@@ -6,17 +6,8 @@ import pytest
 
 from exporter import execution_log
 from exporter.model import AccessGlance, AccessRecord, Api, Failure, LogEvent, RequestTimeline, Window
-from exporter.settle import (
-    AccessLine,
-    ExecutionLine,
-    Horizon,
-    SettleReason,
-    Unit,
-    claim_placeholders,
-    segments_of,
-    settle_reason,
-    units_of,
-)
+from exporter.settle import Horizon, SettleReason, settle_reason
+from exporter.units import AccessLine, ExecutionLine, Unit, claim_placeholders, segments_of, units_of
 from exporter.windows import ReadState, Timing
 from tests.worlds import ACCESS, EXECUTION, PLACEHOLDER
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from exporter import execution_log
 from exporter.envelope import split
 from exporter.model import GATEWAY_ERRORS, AccessGlance, AccessRecord, Api, Failure, LogEvent, RequestTimeline
-from exporter.settle import Unit
+from exporter.units import Unit
 
 FIRST_FAILED_STATUS = 400
 _WRITTEN_ALIKE = re.compile(r"""[^\x00-\x1f\x7f-\U0010ffff"'\\<>&]+""")

@@ -143,3 +143,9 @@ def are_ascending(events: list[LogEvent], after: str) -> bool:
     """Whether the ids of events ascend, the first one behind `after`: no two are the same then."""
     ids = [event.event_id for event in events]
     return not ids or (ids[0] > after and all(map(lt, ids, ids[1:])))
+
+
+def are_within(events: list[LogEvent], start_ms: int, end_ms: int) -> bool:
+    """Whether all events lie between two times, the second one excluded."""
+    times = [event.at_ms for event in events]
+    return not times or (start_ms <= min(times) and max(times) < end_ms)

@@ -6,6 +6,7 @@ Every read of a line's characters is bounded by its length; lines are strangers'
 """
 
 from cpython.object cimport PyObject
+from cpython.long cimport PyLong_AsLongLongAndOverflow
 from cpython.mem cimport PyMem_Free, PyMem_Malloc
 from libc.string cimport memchr, memcmp, memcpy
 
@@ -375,4 +376,15 @@ def are_ascending(list events, str after):
         elif event_id <= last:
             return False
         last = event_id
+    return True
+
+
+def are_within(list events, long long start_ms, long long end_ms):
+    cdef Py_ssize_t place
+    cdef long long at_ms
+    cdef int overflow = 0
+    for place in range(len(events)):
+        at_ms = PyLong_AsLongLongAndOverflow(events[place].at_ms, &overflow)
+        if overflow or not start_ms <= at_ms < end_ms:
+            return False
     return True

@@ -436,3 +436,28 @@ def test_ids_that_ascend_prove_that_no_event_came_twice(module, texts, after, as
 def test_ids_ascend_as_texts_do(texts, after):
     expected = all(one < other for one, other in zip([after, *texts], texts, strict=False))
     assert [module.are_ascending(ids(*texts), after) for module in BOTH] == [expected] * len(BOTH)
+
+
+@each
+@pytest.mark.parametrize(
+    ("times", "within"),
+    [
+        ((), True),
+        ((10,), True),
+        ((19, 10, 15), True),
+        ((15, 9, 15), False),
+        ((15, 20), False),
+        ((-(1 << 70),), False),
+        ((1 << 70, 15), False),
+    ],
+)
+def test_times_lie_within_a_window_without_its_end(module, times, within):
+    events = [LogEvent(event_id="", at_ms=at_ms, message="") for at_ms in times]
+    assert module.are_within(events, 10, 20) is within
+
+
+@given(st.lists(st.integers(-3, 12) | st.integers(-(1 << 65), 1 << 65), max_size=5))
+def test_times_lie_within_a_window_as_numbers_do(times):
+    events = [LogEvent(event_id="", at_ms=at_ms, message="") for at_ms in times]
+    expected = all(0 <= at_ms < 10 for at_ms in times)
+    assert [module.are_within(events, 0, 10) for module in BOTH] == [expected] * len(BOTH)

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 from botocore.exceptions import BotoCoreError, ClientError
 
 from exporter.arns import LogGroupArn, is_account_id
+from exporter.loops import are_within
 from exporter.model import LogGroup, Page, Window
 from exporter.sources import GroupUnreadable, ListingBroken, PatternRefused, SourceError, Unavailable
 from exporter.sources.budget import CallBudget
@@ -105,7 +106,9 @@ class CloudWatchSource:
         while True:
             answer = self._ask(group, request)
             # AWS documents its end as included and has been seen to exclude it.
-            events = [event for event in answer.events if window.start_ms <= event.at_ms < window.end_ms]
+            events = answer.events
+            if not are_within(events, window.start_ms, window.end_ms):
+                events = [event for event in events if window.start_ms <= event.at_ms < window.end_ms]
             if events and events[-1].at_ms > latest_ms:
                 latest_ms, fruitless = events[-1].at_ms, 0
             else:

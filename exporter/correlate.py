@@ -115,7 +115,7 @@ class Correlator:
             self._absorbed[event.event_id] = line
             return
         request = self._request(ids or [event.event_id])
-        if not (joins or used):
+        if not (joins or used) and len(request.ids) == len(ids):  # lines that were in flight told no other id
             request.unused_in = self._identity.edition
         if event.event_id not in request.access:
             request.access[event.event_id] = line

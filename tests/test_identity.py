@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from exporter.identity import Identity
 from exporter.model import AccessGlance, LogEvent
 from exporter.tombstones import Mark, Tombstones, filed_under, joinable_ids, mark, pack
-from exporter.units import AccessLine, Unit
+from exporter.units import AccessLine, ExecutionLine, Unit
 from tests.worlds import ACCESS, EXECUTION, PLACEHOLDER
 
 NOON = 1_760_011_200_000
@@ -214,3 +214,28 @@ def test_marks_of_older_state_files_stand_for_themselves():
     assert identity.knows("a", "x1=")
     assert identity.knows("a", None)
     assert not identity.knows("a", "x2=")
+
+
+def test_whoever_remembers_that_an_id_is_unused_is_told_when_that_may_have_changed():
+    identity = Identity({ACCESS: Tombstones()}, has_access=True)
+    seen = identity.edition
+    assert not identity.is_used("a")
+    assert identity.edition == seen
+    left = identity.filed([unit_of(1, "a", NOON, told="both", executed=True, linked=True)], ())
+    assert identity.edition == seen
+    assert not identity.is_used("a")
+    identity.file(left)
+    assert identity.edition != seen
+    assert identity.is_used("a")
+
+
+def test_a_link_that_was_noted_is_filed_once_it_is_committed_and_then_no_more():
+    identity = Identity({ACCESS: Tombstones(), EXECUTION: Tombstones()}, has_access=True)
+    line = ExecutionLine(EXECUTION, "1", NOON, NOON, "a", "Extended Request Id: x1=")
+    identity.link(line, "a", "x1=")
+    assert not identity.is_used("a")
+    filed = identity.filed((), ())
+    assert identity.filed((), ()) == filed
+    identity.file(filed)
+    assert identity.is_linked("a")
+    assert not identity.filed((), ())

@@ -19,7 +19,6 @@ from botocore.config import Config
 from botocore.exceptions import BotoCoreError
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from moto.server import ThreadedMotoServer
 
 from exporter.metrics.self_metrics import SelfMetrics
 from exporter.model import LogGroup, Window
@@ -1073,28 +1072,23 @@ def test_threads_list_at_once_through_one_source(bench, fake):
     assert sizes == {f"g{n}": 11_000 + n for n in range(6)}
 
 
-def test_a_moto_server_is_read_right(time, own_credentials, monkeypatch):
+def test_a_moto_server_is_read_right(time, own_credentials, monkeypatch, moto_url):
     """moto orders by stream unless asked to interleave, numbers its events 0, 1, 2 and takes other times as they are."""
-    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
-    server.start()
-    try:
-        monkeypatch.setenv("AWS_ENDPOINT_URL", "http://{}:{}".format(*server.get_host_and_port()))
-        now_ms = int(wall_clock.time() * 1000)
-        bench = bench_of(None, time, AccountAccess())
-        client = logs_client(open_session(AccountAccess(), "eu-west-1"), max_connections=1)
-        client.create_log_group(logGroupName=GROUP.name)
-        for stream, offsets in {"b": [-50, -10], "a": [-90, -20, 0]}.items():
-            client.create_log_stream(logGroupName=GROUP.name, logStreamName=stream)
-            events = [{"timestamp": now_ms + n, "message": f"{stream}{n}"} for n in offsets]
-            client.put_log_events(logGroupName=GROUP.name, logStreamName=stream, logEvents=events)
-        client.close()
-        assert bench.messages(Window(now_ms - 60_000, now_ms)) == ["a-90", "b-50", "a-20", "b-10"]
-        with pytest.raises(GroupUnreadable) as refused:
-            bench.list(group=GROUP._replace(name="nowhere"))
-        assert refused.value.reason == "missing"
-        bench.source.close()
-    finally:
-        server.stop()
+    monkeypatch.setenv("AWS_ENDPOINT_URL", moto_url)
+    now_ms = int(wall_clock.time() * 1000)
+    bench = bench_of(None, time, AccountAccess())
+    client = logs_client(open_session(AccountAccess(), "eu-west-1"), max_connections=1)
+    client.create_log_group(logGroupName=GROUP.name)
+    for stream, offsets in {"b": [-50, -10], "a": [-90, -20, 0]}.items():
+        client.create_log_stream(logGroupName=GROUP.name, logStreamName=stream)
+        events = [{"timestamp": now_ms + n, "message": f"{stream}{n}"} for n in offsets]
+        client.put_log_events(logGroupName=GROUP.name, logStreamName=stream, logEvents=events)
+    client.close()
+    assert bench.messages(Window(now_ms - 60_000, now_ms)) == ["a-90", "b-50", "a-20", "b-10"]
+    with pytest.raises(GroupUnreadable) as refused:
+        bench.list(group=GROUP._replace(name="nowhere"))
+    assert refused.value.reason == "missing"
+    bench.source.close()
 
 
 # ------------------------------------------------------------------------------------------------- parts side by side

@@ -6,11 +6,9 @@ import time
 from collections import Counter
 from dataclasses import replace
 from pathlib import Path
-from urllib.request import Request, urlopen
 
 import boto3
 import pytest
-from moto.server import ThreadedMotoServer
 
 from exporter.access_log import access_parser
 from exporter.config import AccessLog, Account, Discover, ExecutionLog, Watch, load_config
@@ -712,20 +710,13 @@ def test_many_small_stages_are_not_told_to_fetch_failures_only():
 
 
 @pytest.fixture
-def moto(monkeypatch):
-    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
-    server.start()
-    host, port = server.get_host_and_port()
+def moto(monkeypatch, moto_url):
     for name, value in {
         "AWS_ACCESS_KEY_ID": "x",
         "AWS_SECRET_ACCESS_KEY": "x",
-        "AWS_ENDPOINT_URL": f"http://{host}:{port}",
+        "AWS_ENDPOINT_URL": moto_url,
     }.items():
         monkeypatch.setenv(name, value)
-    yield
-    # All moto servers of a process share one world.
-    urlopen(Request(f"http://{host}:{port}/moto-api/reset", method="POST")).close()
-    server.stop()
 
 
 def test_a_real_client_finds_and_follows_an_account(moto):

@@ -40,13 +40,15 @@ _NOW_MS = prepared.START_MS + 120_000
 class _Told(SqliteLedger):
     """Counts what commits leave, and leaves it at that."""
 
-    has_access = True
+    has_access = has_execution = True
     marks = failures = 0
 
     def commit(self, commit: Commit) -> None:
         for (_, minute), packed in commit.tombstones.items():
             if packed is not None:
-                self.marks += len(Tombstones({minute: packed}, unclaimed_extended_ids=self.has_access))
+                self.marks += len(
+                    Tombstones({minute: packed}, has_access=self.has_access, has_execution=self.has_execution)
+                )
         self.failures += sum(count for key, count in commit.increments.items() if key.metric == STAGE_FAILURES.name)
 
 
@@ -114,7 +116,7 @@ def marks_of_a_failure(*, access: bool, execution: bool) -> float:
         groups.append(replace(pages.spec_of(None).groups[0], group=pages.GROUP._replace(name="execution")))
     with tempfile.TemporaryDirectory() as directory, closing(_Told(Path(directory) / "state.db")) as ledger:
         spec = replace(pages.spec_of(None), groups=tuple(groups))
-        ledger.has_access = access
+        ledger.has_access, ledger.has_execution = access, execution
         pages.watch_of(spec, _Sources(sources), ledger, spans=False).poll()
         assert ledger.failures == _FAILURES
         return ledger.marks / _FAILURES

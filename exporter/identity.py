@@ -151,8 +151,9 @@ class Identity:
         requests = unit.ids - unit.extended_ids
         extended = sorted(unit.extended_ids, key=lambda text: (text in told, text))
         linked = mark(_ID, extended[0]) if extended else None
-        # Lines that tell an extended id tell a request id, too, unless access lines do not.
-        alone = extended[1:] if access is not None and requests else extended
+        # Where execution lines told which request id an extended id goes with, none asks for it by itself. Elsewhere
+        # they may tell another request id than the access line: a caller may have chosen that one.
+        alone = extended[1:] if access is not None and unit.linked else extended
         ids = {text: mark(_ID, text) for text in {*requests, *alone, *told}}
         ats = {} if access is not None else {text: self._unclaimed_at(text, unit.first_ms // MINUTE_MS) for text in ids}
         stones = {} if event is None or told else {event: 0}

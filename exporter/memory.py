@@ -144,6 +144,7 @@ def remember(
     max_request_ms: int,
     now_ms: int,
     has_access: bool,
+    has_execution: bool,
     make_correlator: Callable[[Mapping[LogGroup, Tombstones]], Correlator],
 ) -> Memory:
     """Memory as the last commit left it. `begin_ms`: from when to read what was never read."""
@@ -152,7 +153,10 @@ def remember(
     resume_ms = min((progress.resume_ms for progress in known), default=begin_ms)
     # The first window begins before `begin`, as every window does; what it brings counts in the totals, too.
     watermark_ms = min((progress.watermark_ms for progress in known), default=begin_ms - max_request_ms)
-    stones = {group: Tombstones(state.tombstones, unclaimed_extended_ids=has_access) for group, state in states.items()}
+    stones = {
+        group: Tombstones(state.tombstones, has_access=has_access, has_execution=has_execution)
+        for group, state in states.items()
+    }
     return Memory(
         state=ReadState.starting_at(resume_ms),
         # A group that joins is not counted behind what the others have been read to.

@@ -376,6 +376,7 @@ class Watch:
             max_request_ms=self.spec.max_request_ms,
             now_ms=now_ms,
             has_access=bool(self._access),
+            has_execution=bool(self._execution),
             make_correlator=self._make_correlator,
         )
 

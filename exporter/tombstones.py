@@ -166,9 +166,15 @@ class Tombstones:
     Those of a file in which much failed are kept as ten bytes, one after the other, in buckets by 13 of their bits.
     """
 
-    def __init__(self, packed: Mapping[int, bytes] | None = None, *, unclaimed_extended_ids: bool = True) -> None:
-        """`unclaimed_extended_ids`: without access lines nothing asks for those by themselves, and memory is spared."""
-        self._unclaimed_extended_ids = unclaimed_extended_ids
+    def __init__(
+        self, packed: Mapping[int, bytes] | None = None, *, has_access: bool = True, has_execution: bool = True
+    ) -> None:
+        """`has_access`, `has_execution`: the logs of the watch.
+
+        Marks that only lines of the other log ask for are left out. The ledger has them: that log may join.
+        """
+        self._has_access = has_access
+        self._has_execution = has_execution
         self._few: dict[int, dict[int, int]] = {}
         self._many: dict[int, list[bytes]] = {}
         for minute, body in (packed or {}).items():
@@ -195,8 +201,10 @@ class Tombstones:
 
     def add(self, minute: int, stones: Iterable[tuple[int, int]]) -> None:
         """File marks and what stands on them under a minute, one that `filed_under` gave."""
-        if not self._unclaimed_extended_ids:
+        if not self._has_access:
             stones = [(one, said) for one, said in stones if not is_unclaimed_extended_id(said)]
+        if not self._has_execution:
+            stones = [(one, said) for one, said in stones if said != _IS_EXTENDED_ID]
         buckets = self._many.get(minute)
         if buckets is None:
             known = self._few.setdefault(minute, {})

@@ -11,9 +11,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from exporter.identity import Identity
-from exporter.model import AccessGlance, LogEvent
+from exporter.model import LogEvent
 from exporter.tombstones import Mark, Tombstones, filed_under, joinable_ids, mark, pack
-from exporter.units import AccessLine, ExecutionLine, Unit
+from exporter.units import LINK, AccessLine, ExecutionLine, Unit
+from tests.test_tombstones import glance
 from tests.worlds import ACCESS, EXECUTION, PLACEHOLDER
 
 NOON = 1_760_011_200_000
@@ -21,21 +22,6 @@ MINUTE_MS = 60_000
 IDS = ("a", "b", "c")
 MANY = pack({random.Random(seed).getrandbits(64): 0 for seed in range(66_000)})
 """So many others that a file is kept as files of many are."""
-
-
-def glance(request_id: str | None, extended: str | None) -> AccessGlance:
-    return AccessGlance(
-        request_id=request_id,
-        extended_request_id=extended,
-        status=504,
-        method="GET",
-        resource="/",
-        api_id=None,
-        stage=None,
-        latency_ms=None,
-        integration_latency_ms=None,
-        response_type=None,
-    )
 
 
 def unit_of(number: int, request_id: str, at_ms: int, *, told: str | None, executed: bool, linked: bool) -> Unit:
@@ -49,12 +35,15 @@ def unit_of(number: int, request_id: str, at_ms: int, *, told: str | None, execu
         access = AccessLine(ACCESS, event, glance(*shown[told]))
     ids = set() if access is None else set(joinable_ids(access.glance))
     extended_ids = {extended} & ids
+    execution = ()
     if executed or access is None:
         ids.add(request_id)
+        text = f"{LINK}{extended}" if linked else "Method completed with status: 504"
+        execution = (ExecutionLine(EXECUTION, f"line {number}", at_ms, at_ms, request_id, text),)
         extended_ids |= {extended} if linked else set()
     return Unit(
         access=access,
-        execution=(),
+        execution=execution,
         ids=frozenset(ids | extended_ids),
         extended_ids=frozenset(extended_ids),
         first_ms=at_ms,
@@ -136,8 +125,8 @@ def _live(told, drawn, *, linked, restarts, crowd=b""):
 
     def begin() -> Identity:
         stones = {
-            ACCESS: Tombstones(written, unclaimed_extended_ids=has_access),
-            EXECUTION: Tombstones(unclaimed_extended_ids=has_access),
+            ACCESS: Tombstones(written, has_access=has_access),
+            EXECUTION: Tombstones(has_access=has_access),
         }
         identity = Identity(stones, has_access=has_access)
         if told is not None:
@@ -171,6 +160,8 @@ def _assert_the_same(identity, reference, units, told):
         assert identity.is_linked(request_id) == reference.is_linked(request_id)
         for other in (None, extended, "new="):
             assert identity.knows(request_id, other) == reference.knows(request_id, other), (request_id, other)
+        if not unit.linked:  # the execution log may know it by another request id: a caller may have chosen this one
+            assert identity.knows("its own", extended) == reference.knows("its own", extended)
         if told is None:
             continue
         line = unit_of(number, request_id, unit.first_ms, told=told, executed=False, linked=False).access
@@ -193,8 +184,21 @@ def test_most_failures_leave_a_single_mark(told, marks):
     assert len(identity.stones_of(unit, ())) == marks
 
 
+def test_without_execution_lines_the_extended_id_is_remembered_by_itself_where_some_may_come():
+    unit = unit_of(1, "chosen by a caller", NOON, told="both", executed=False, linked=False)
+    marks = {}
+    for has_execution in (True, False):
+        stones = Tombstones(has_execution=has_execution)
+        identity = Identity({ACCESS: stones}, has_access=True)
+        identity.file({(ACCESS, filed_under(NOON)): identity.stones_of(unit, ())})
+        marks[has_execution] = len(stones)
+        assert identity.knows("its own", "x1=") == has_execution
+        assert identity.is_event_settled("event 1", identity.used(["chosen by a caller", "x1="]))
+    assert marks == {True: 2, False: 1}
+
+
 def test_without_access_logs_memory_holds_one_mark_and_the_ledger_all():
-    stones = Tombstones(unclaimed_extended_ids=False)
+    stones = Tombstones(has_access=False)
     identity = Identity({EXECUTION: stones}, has_access=False)
     left = identity.stones_of(unit_of(1, "a", NOON, told=None, executed=True, linked=True), ())
     identity.file({(EXECUTION, filed_under(NOON)): left})

@@ -140,10 +140,18 @@ def test_what_is_said_twice_is_kept_once_and_what_differs_is_all_kept(crowd):
 
 
 def test_extended_ids_that_nothing_asks_for_take_no_memory():
-    stones = Tombstones(unclaimed_extended_ids=False)
-    of_request = inscription(unclaimed_at=1, extended=2)
-    stones.add(4, [(1, of_request), (2, inscription(unclaimed_at=1, is_extended=True)), (3, 0)])
-    assert [one in stones for one in (1, 2, 3)] == [True, False, True]
+    found = [
+        (1, inscription(unclaimed_at=1, extended=2)),
+        (2, inscription(unclaimed_at=1, is_extended=True)),
+        (3, 0),
+        (4, inscription(event=1, is_extended=True)),
+        (5, inscription(is_extended=True)),
+    ]
+    without_access, without_execution = Tombstones(has_access=False), Tombstones(has_execution=False)
+    without_access.add(4, found)
+    without_execution.add(4, found)
+    assert [one in without_access for one, _ in found] == [True, False, True, True, True]
+    assert [one in without_execution for one, _ in found] == [True, True, True, True, False]
 
 
 @given(marks=st.dictionaries(words, st.integers(0, 2**42 - 1), max_size=50))

@@ -13,7 +13,8 @@ from msgspec.structs import replace
 
 from exporter import execution_log
 from exporter.identity import Identity
-from exporter.inflight import InFlight
+from exporter.inflight import InFlight, count_end
+from exporter.loops import Ended
 from exporter.model import AccessGlance, Failure, LogEvent, LogGroup, RequestTimeline
 from exporter.settle import Horizon, Judged, Settled, SettleReason, is_failed, settle_reason
 from exporter.tombstones import Tombstones, joinable_ids
@@ -121,12 +122,10 @@ class Correlator:
             request.access[event.event_id] = line
             request.units = None
 
-    def take_executions(
-        self, group: LogGroup, events: list[LogEvent], ended: list[tuple[int, int]] | None = None
-    ) -> list[LogEvent]:
+    def take_executions(self, group: LogGroup, events: list[LogEvent], ended: Ended | None = None) -> list[LogEvent]:
         """Look at execution lines, in order of time. Returns those that carry no request id and join nothing.
 
-        `ended` gets the event time and status of every terminal line.
+        Every terminal line is counted in `ended`.
         """
         unusual = self._in_flight.unusual(group, events, self._open, ended)
         return [event for event in unusual if not self._take_unusual(group, event, ended)]
@@ -141,14 +140,14 @@ class Correlator:
             if any(one in self._open for one in ids):
                 self._add(self._request(ids), line)
 
-    def _take_unusual(self, group: LogGroup, event: LogEvent, ended: list[tuple[int, int]] | None) -> bool:
+    def _take_unusual(self, group: LogGroup, event: LogEvent, ended: Ended | None) -> bool:
         """Look at a line that is the first of its request, of an open one, or not routine. False: it has no id."""
         request_id, text = execution_log.split(event.message)
         if request_id is None:
             return False
         status = execution_log.completed_status(text)
-        if status is not None and ended is not None:
-            ended.append((event.at_ms, status))
+        if status is not None:
+            count_end(ended, event, status)
         request = self._open.get(request_id)
         if request is not None:
             self._add(request, ExecutionLine.of(group, event))

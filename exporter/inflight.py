@@ -10,6 +10,7 @@ from collections.abc import Container, Iterator
 from exporter import execution_log, loops
 from exporter.model import LogEvent, LogGroup
 from exporter.units import LINK, TRAILERS, ExecutionLine, segments_of
+from exporter.windows import BUCKET_MS
 
 _KINDS = {
     **dict.fromkeys((f") {head}" for head in execution_log.ROUTINE_HEADS), loops.MIDDLE),
@@ -18,9 +19,16 @@ _KINDS = {
     f") {execution_log.COMPLETED[: execution_log.HEAD]}": loops.TERMINAL,
 }
 """What kind of routine line has this head, which begins with the bracket behind the request id."""
-_ROUTINE = loops.Routine(_KINDS)
+_ROUTINE = loops.Routine(_KINDS, BUCKET_MS)
 _MOST_LINES = 64
 """So many lines under one id are told apart when a request ends: a caller's choice of ids must not cost more."""
+
+
+def count_end(ended: loops.Ended | None, event: LogEvent, status: int) -> None:
+    """Count the end of a request that this line tells, where ends are counted."""
+    if ended is not None:
+        key = event.at_ms // BUCKET_MS, status
+        ended[key] = ended.get(key, 0) + 1
 
 
 class InFlight:
@@ -37,11 +45,11 @@ class InFlight:
         group: LogGroup,
         events: list[LogEvent],
         open_ids: Container[str],
-        ended: list[tuple[int, int]] | None,
+        ended: loops.Ended | None,
     ) -> Iterator[LogEvent]:
         """Take in what is routine, in order of time. Gives the other lines, each to be dealt with before the next.
 
-        Lines of open requests are not taken in. `ended` gets the event time and status of what ended well.
+        Lines of open requests are not taken in. What ended well is counted in `ended`.
         """
         lines_by_id, place = self._lines[group], -1
         while (place := _ROUTINE.take(events, place + 1, lines_by_id, open_ids, self._shared, ended)) < len(events):
@@ -53,8 +61,7 @@ class InFlight:
                 lines.append(event)
                 self._shared.add(request_id)
             elif kind == loops.TERMINAL and lines is not None and status is not None:
-                if ended is not None:
-                    ended.append((event.at_ms, status))
+                count_end(ended, event, status)
                 self.end(group, request_id, event)
             else:
                 yield event

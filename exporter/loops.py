@@ -6,11 +6,12 @@ holds the two against each other. They know neither what a line means nor whose 
 which forms are routine, and stop at whatever is not.
 """
 
-from collections.abc import Callable, Container, Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Container, Hashable, Mapping, Sequence
 from contextlib import suppress
-from itertools import islice
+from itertools import compress, islice
 from operator import lt
-from typing import Any, Final, Protocol
+from typing import Any, Final, Protocol, TypeVar
 
 from exporter.model import LogEvent
 
@@ -85,13 +86,20 @@ ID, HEAD, STATUS = slice(1, 37), slice(37, 58), slice(69, None)
 GOOD_STATUSES: Mapping[str, int] = {str(status): status for status in range(100, 400)}
 """The statuses of requests that ended well."""
 
+Ended = dict[tuple[int, int], int]
+"""How many requests ended, by the stretch of time (its number since 1970) and their status."""
+
 
 class Routine:
     """Files routine execution lines under the id of their request, and drops them when it has ended well."""
 
-    def __init__(self, kinds: Mapping[str, int]) -> None:
-        """`kinds`: the kind of each head, which is the 21 ASCII characters at `HEAD`."""
+    def __init__(self, kinds: Mapping[str, int], stretch_ms: int) -> None:
+        """`kinds`: the kind of each head, which is the 21 ASCII characters at `HEAD`.
+
+        `stretch_ms`: what ended is counted by stretches of so many milliseconds.
+        """
         self._kind_of = kinds.get
+        self._stretch_ms = stretch_ms
 
     def take(  # noqa: PLR0917 called once a page, and for every failure: words would cost more than they tell
         self,
@@ -100,12 +108,12 @@ class Routine:
         lines_by_id: dict[str, list[LogEvent]],
         open_ids: Container[str],
         shared: set[str],
-        ended: list[tuple[int, int]] | None,
+        ended: Ended | None,
     ) -> int:
         """Take the events from place `start` up to one that is left to the caller; returns its place, or the end.
 
         A routine line goes into `lines_by_id`, the terminal line of a request that ended well takes its lines out
-        again (and adds its time and status to `ended`). Left to the caller are other lines, the first line of an id in
+        again (and is counted in `ended`). Left to the caller are other lines, the first line of an id in
         `open_ids`, a second first line under an id, the end of a request under an id in `shared`, and the end of one
         of which nothing is here.
         """
@@ -127,7 +135,8 @@ class Routine:
                 if status is None or request_id in shared:
                     return place
                 if ended is not None:
-                    ended.append((event.at_ms, status))
+                    key = event.at_ms // self._stretch_ms, status
+                    ended[key] = ended.get(key, 0) + 1
                 del lines_by_id[request_id]
             elif kind == LINK:
                 return place
@@ -137,6 +146,25 @@ class Routine:
 
 
 # ------------------------------------------------------------------------------------------------- both
+
+T = TypeVar("T", bound=Hashable)
+
+
+def tally(values: list[T], counts: dict[T, int]) -> None:
+    """Add to `counts` how often each value is there. Values that repeat are best the same objects."""
+    for value, amount in Counter(values).items():
+        counts[value] = counts.get(value, 0) + amount
+
+
+def places_of(values: list[T], wanted: Container[T]) -> list[int]:
+    """The places of the values that are wanted."""
+    return list(compress(range(len(values)), map(wanted.__contains__, values)))
+
+
+def are_in_order(events: list[LogEvent]) -> bool:
+    """Whether no event is earlier than the one before it."""
+    times = [event.at_ms for event in events]
+    return times == sorted(times)
 
 
 def are_ascending(events: list[LogEvent], after: str) -> bool:

@@ -5,10 +5,12 @@ the same Python as `loops.py`: a line beyond ASCII, an escape, a number that is 
 Every read of a line's characters is bounded by its length; lines are strangers' text.
 """
 
+cimport cython
 from cpython.object cimport PyObject
 from cpython.long cimport PyLong_AsLongLongAndOverflow
 from cpython.mem cimport PyMem_Free, PyMem_Malloc
-from libc.string cimport memchr, memcmp, memcpy
+from libc.limits cimport INT_MAX
+from libc.string cimport memchr, memcmp, memcpy, memset
 
 cdef extern from "Python.h":
     bint PyUnicode_IS_COMPACT_ASCII(object text)
@@ -21,6 +23,7 @@ cdef extern from "Python.h":
 
 COMPILED = True
 Form = tuple
+Ended = dict
 
 # ------------------------------------------------------------------------------------------------- JSON access lines
 
@@ -88,12 +91,14 @@ cdef inline str number_text(const char *text, Py_ssize_t size):
     return <str> <object> PyList_GET_ITEM(SMALL, number)
 
 
+cdef unsigned long long GOLDEN = 0x9E3779B97F4A7C15
+
 cdef enum:
     KEPT = 256  # as many as `spread` tells apart
 
 
 cdef unsigned int spread(unsigned long long number) noexcept nogil:
-    return <unsigned int> ((number * <unsigned long long> 0x9E3779B97F4A7C15) >> 56)
+    return <unsigned int> ((number * GOLDEN) >> 56)
 
 
 cdef unsigned int kept_at(const char *text, Py_ssize_t size) noexcept nogil:
@@ -275,11 +280,12 @@ cdef unsigned int slot_of(const char *head) noexcept nogil:
 cdef class Routine:
     cdef dict kinds
     cdef Head[SLOTS] heads
+    cdef long long stretch_ms
 
-    def __init__(self, kinds):
+    def __init__(self, kinds, long long stretch_ms):
         cdef bytes head
         cdef unsigned int slot
-        self.kinds = dict(kinds)
+        self.kinds, self.stretch_ms = dict(kinds), stretch_ms
         if len(self.kinds) > SLOTS // 2:
             raise ValueError("too many heads")
         for slot in range(SLOTS):
@@ -302,7 +308,16 @@ cdef class Routine:
             slot = (slot + 1) % SLOTS
         return -1
 
-    def take(self, list events, Py_ssize_t start, dict lines_by_id, open_ids, set shared, list ended):
+    def take(self, list events, Py_ssize_t start, dict lines_by_id, open_ids, set shared, ended):
+        cdef _Ends ends = _Ends(self.stretch_ms, ended)
+        try:
+            return self.taken(events, start, lines_by_id, open_ids, shared, ends)
+        finally:
+            ends.file()
+
+    cdef Py_ssize_t taken(
+        self, list events, Py_ssize_t start, dict lines_by_id, open_ids, set shared, _Ends ends
+    ) except -1:
         cdef Py_ssize_t place, size = 0
         cdef const char *text
         cdef int kind, status
@@ -338,8 +353,7 @@ cdef class Routine:
                 status = status_of(text, size) if text != NULL else GOOD_STATUSES.get(message[STATUS], 0)
                 if status == 0 or request_id in shared:
                     return place
-                if ended is not None:
-                    ended.append((event.at_ms, status))
+                ends.add(event.at_ms, status)
                 del lines_by_id[request_id]
                 lines = None
             elif kind == IS_LINK:
@@ -347,6 +361,47 @@ cdef class Routine:
             else:
                 lines.append(event)
         return len(events)
+
+
+cdef long long FAR = 1 << 61  # times beyond it, which nobody has, are left to Python
+
+
+@cython.final
+cdef class _Ends:
+    """Counts of requests that ended well: those that follow each other with the same status in the same stretch of
+    time are counted without a look-up."""
+
+    cdef object ended, number
+    cdef long long stretch_ms, first_ms
+    cdef int status
+    cdef Py_ssize_t amount
+
+    def __cinit__(self, long long stretch_ms, ended):
+        self.stretch_ms, self.ended = stretch_ms, ended
+        self.amount = 0
+
+    cdef int add(self, at_ms, int status) except -1:
+        cdef int overflow = 0
+        cdef long long time
+        if self.ended is None:
+            return 0
+        time = PyLong_AsLongLongAndOverflow(at_ms, &overflow)
+        if overflow or not -FAR <= time <= FAR:
+            self.file()
+            count(self.ended, (at_ms // self.stretch_ms, status), 1)
+            return 0
+        if not (self.amount and status == self.status and 0 <= time - self.first_ms < self.stretch_ms):
+            self.file()
+            self.number, self.status = at_ms // self.stretch_ms, status
+            self.first_ms = time - time % self.stretch_ms
+        self.amount += 1
+        return 0
+
+    cdef int file(self) except -1:
+        if self.amount:
+            count(self.ended, (self.number, self.status), self.amount)
+            self.amount = 0
+        return 0
 
 
 cdef int status_of(const char *text, Py_ssize_t size) noexcept nogil:
@@ -357,6 +412,56 @@ cdef int status_of(const char *text, Py_ssize_t size) noexcept nogil:
     if not (c"1" <= digit[0] <= c"3" and c"0" <= digit[1] <= c"9" and c"0" <= digit[2] <= c"9"):
         return 0
     return 100 * (digit[0] - c"0") + 10 * (digit[1] - c"0") + (digit[2] - c"0")
+
+
+cdef enum:
+    COUNTED = 2048  # so many values are counted by where they lie, without a hash: more than there are in one call
+
+
+def tally(list values, dict counts):
+    cdef PyObject *counted[COUNTED]
+    cdef int amounts[COUNTED]
+    cdef Py_ssize_t place
+    cdef unsigned int at
+    cdef PyObject *value
+    memset(counted, 0, sizeof(counted))
+    for place in range(len(values)):
+        value = PyList_GET_ITEM(values, place)
+        at = <unsigned int> ((<unsigned long long> <size_t> value * GOLDEN) >> 53)
+        if counted[at] == value and amounts[at] < INT_MAX:
+            amounts[at] += 1
+            continue
+        if counted[at] != NULL:
+            count(counts, <object> counted[at], amounts[at])
+        counted[at] = value
+        amounts[at] = 1
+    for at in range(COUNTED):
+        if counted[at] != NULL:
+            count(counts, <object> counted[at], amounts[at])
+
+
+cdef inline int count(dict counts, value, Py_ssize_t amount) except -1:
+    counts[value] = counts.get(value, 0) + amount
+    return 0
+
+
+def places_of(list values, wanted):
+    return [place for place in range(len(values)) if values[place] in wanted]
+
+
+def are_in_order(list events):
+    cdef Py_ssize_t place
+    cdef long long at_ms, last = 0
+    cdef int overflow = 0
+    for place in range(len(events)):
+        at_ms = PyLong_AsLongLongAndOverflow(events[place].at_ms, &overflow)
+        if overflow:
+            times = [event.at_ms for event in events]
+            return times == sorted(times)
+        if place > 0 and at_ms < last:
+            return False
+        last = at_ms
+    return True
 
 
 def are_ascending(list events, str after):

@@ -6,17 +6,17 @@ are unlike others one by one. It never fetches a line, nor decides what is settl
 """
 
 from bisect import bisect_left
-from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass
 from itertools import compress, takewhile
 from operator import attrgetter
-from typing import NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol
 
 from exporter import metrics
 from exporter.access_log import AccessParser
 from exporter.access_variables import Columns, Repeating, Scalar, glance_from, milliseconds
 from exporter.correlate import Correlator
+from exporter.loops import Ended, are_in_order, places_of, tally
 from exporter.model import UNKNOWN, AccessGlance, Api, CounterKey, LogEvent, LogGroup, Unreadable
 from exporter.settle import is_failed
 from exporter.tally import Seen
@@ -138,19 +138,25 @@ that differ from line to line, may make any number of routes, but not of series.
 _at_ms_of = attrgetter("at_ms")
 
 
+def _distinct(values: list[Any]) -> Collection[Any]:
+    """Each value once."""
+    counts: dict[Any, int] = {}
+    tally(values, counts)
+    return counts
+
+
 class _Latencies(NamedTuple):
     """How often each latency was logged, as logged."""
 
-    responses: Counter[Scalar]
-    integrations: Counter[Scalar]
+    responses: dict[Scalar, int]
+    integrations: dict[Scalar, int]
 
-    def note(self, responses: Iterable[Scalar], integrations: Sequence[Scalar], dotted: Sequence[Scalar]) -> None:
+    def note(self, responses: list[Scalar], integrations: list[Scalar], dotted: list[Scalar]) -> None:
         """Count those of some lines; `dotted`: the other name of the integration's latency."""
-        self.responses.update(responses)
-        self.integrations.update(integrations)
+        tally(responses, self.responses)
+        tally(integrations, self.integrations)
         if self.integrations.pop(None, 0) + self.integrations.pop("-", 0):  # a dash stands for no value
-            absent = [value in {None, "-"} for value in integrations]
-            self.integrations.update(compress(dotted, absent))
+            tally([dotted[place] for place in places_of(integrations, {None, "-"})], self.integrations)
 
 
 class AccessTaker:
@@ -175,7 +181,7 @@ class AccessTaker:
         self._admit = admit
         self._labelling = labelling
         self._routes: dict[Repeating, _Route] = {}
-        self._amounts: dict[int, Counter[_Route]] = {}
+        self._amounts: dict[int, dict[_Route, int]] = {}
         """By ten seconds."""
         self._latencies: dict[tuple[int, Api], _Latencies] = {}
         """By ten seconds and API."""
@@ -184,31 +190,28 @@ class AccessTaker:
         """See `Taker`. A line that ended well costs its reading and a few look-ups."""
         for start in range(0, len(events), _AT_ONCE):
             some = events[start : start + _AT_ONCE]
-            times = list(map(_at_ms_of, some))
-            in_order = sorted(times)
-            if times != in_order:
-                some = sorted(some, key=_at_ms_of)
-            self._take_some(some, in_order, seen)
+            if not are_in_order(some):
+                some.sort(key=_at_ms_of)
+            self._take_some(some, seen)
 
-    def _take_some(self, events: list[LogEvent], times: Sequence[int], seen: Seen) -> None:
-        """Take lines in order of time, which is `times`."""
+    def _take_some(self, events: list[LogEvent], seen: Seen) -> None:
+        """Take lines in order of time."""
         columns, unreadable = self._look_at(events, self._routes)
         if unreadable:
             for place, why in unreadable.items():
-                seen.add(times[place], self._unreadable(why))
+                seen.add(events[place].at_ms, self._unreadable(why))
             events = [event for place, event in enumerate(events) if place not in unreadable]
-            times = [event.at_ms for event in events]
         routes, first = columns.routes, []
-        if tuple in set(map(type, routes)):
-            for place, repeating in enumerate(routes):
-                if type(repeating) is tuple:
-                    route = self._routes.get(repeating)
-                    if route is None:
-                        route = self._new_route(columns.row(place, repeating), repeating)
-                        first.append(place)
-                    routes[place] = route
+        new = {found for found in _distinct(routes) if type(found) is tuple}
+        for place in places_of(routes, new) if new else ():
+            repeating = routes[place]
+            route = self._routes.get(repeating)
+            if route is None:
+                route = self._new_route(columns.row(place, repeating), repeating)
+                first.append(place)
+            routes[place] = route
         self._pass_on(events, columns, first)
-        self._count(times, columns, seen)
+        self._count(events, columns, seen)
 
     def _pass_on(self, events: Sequence[LogEvent], columns: Columns, first: Sequence[int]) -> None:
         """Show the correlator the lines it needs: failures, what shares an id with what is open, and what may be new.
@@ -230,28 +233,28 @@ class AccessTaker:
         places = range(len(routes))
         show(takewhile(lambda _place: not correlator.knows_access_ids, places))
         show(first)
-        unlike = {route for route in set(routes) if route.passed_on}
+        unlike = {route for route in _distinct(routes) if route.passed_on}
         if unlike:
-            show(compress(places, map(unlike.__contains__, routes)))
+            show(places_of(routes, unlike))
         open_ids = correlator.open_ids
-        for ids in (columns.request_ids, columns.extended_ids):
-            if open_ids and not open_ids.keys().isdisjoint(ids):
-                show(compress(places, map(open_ids.__contains__, ids)))
+        for ids in (columns.request_ids, columns.extended_ids) if open_ids else ():
+            show(places_of(ids, open_ids))
 
-    def _count(self, times: Sequence[int], columns: Columns, seen: Seen) -> None:
+    def _count(self, events: Sequence[LogEvent], columns: Columns, seen: Seen) -> None:
         """Count lines in order of time, each ten seconds together."""
         start = 0
-        while start < len(times):
-            bucket = times[start] // BUCKET_MS
-            end = bisect_left(times, (bucket + 1) * BUCKET_MS, start)
-            part = columns if end - start == len(times) else columns.part(start, end)
-            routes: list[_Route] = part.routes
-            amounts = self._amounts.setdefault(bucket, Counter())
-            amounts.update(routes)
+        while start < len(events):
+            bucket = events[start].at_ms // BUCKET_MS
+            end = bisect_left(events, (bucket + 1) * BUCKET_MS, start, key=_at_ms_of)
+            part = columns if end - start == len(events) else columns.part(start, end)
+            amounts = self._amounts.setdefault(bucket, {})
+            tally(part.routes, amounts)
             if len(amounts) > _ROUTES_HELD:
                 self._file_amounts(bucket, seen)
             latencies = [part.responses, part.integrations, part.dotted_integrations]
-            apis = {id(route.api): route.api for route in set(routes)}  # the directory gives the same one each time
+            routes: list[_Route] = part.routes
+            # The directory gives the same one each time.
+            apis = {id(route.api): route.api for route in _distinct(routes)}
             for api in apis.values():
                 if api is not None:
                     theirs = latencies
@@ -280,7 +283,7 @@ class AccessTaker:
             seen.add(bucket * BUCKET_MS, route.key, amount)
 
     def _latencies_of(self, bucket: int, api: Api) -> _Latencies:
-        return self._latencies.setdefault((bucket, api), _Latencies(Counter(), Counter()))
+        return self._latencies.setdefault((bucket, api), _Latencies({}, {}))
 
     def _unreadable(self, why: Unreadable) -> CounterKey:
         return CounterKey(UNREADABLE, (self._group.name, why.reason))
@@ -315,7 +318,7 @@ class ExecutionTaker:
 
     def take(self, events: list[LogEvent], seen: Seen) -> None:
         """See `Taker`."""
-        ended: list[tuple[int, int]] | None = [] if self.counts else None
+        ended: Ended | None = {} if self.counts else None
         for event in self._correlator.take_executions(self._group, events, ended):
             seen.add(event.at_ms, CounterKey(UNREADABLE, (self._group.name, "no_request_id")))
         if not ended:
@@ -323,8 +326,7 @@ class ExecutionTaker:
         # The terminal line alone tells neither method nor resource, and counting it once needs a key that every
         # listing finds the same.
         api = self._directory.resolve(None, None)
-        counts = Counter((at_ms // BUCKET_MS, status) for at_ms, status in ended)
-        for (bucket, status), count in counts.items():
+        for (bucket, status), count in ended.items():
             seen.add(bucket * BUCKET_MS, self._admit(metrics.requests(api, UNKNOWN, UNKNOWN, status)), count)
 
     def begin(self) -> None:

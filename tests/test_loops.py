@@ -2,6 +2,7 @@
 
 import importlib.util
 import json
+from collections import Counter
 from operator import attrgetter
 from pathlib import Path
 
@@ -289,6 +290,7 @@ KINDS = {
     f") {LINK[:HEAD]}": loops.LINK,
     f") {COMPLETED[:HEAD]}": loops.TERMINAL,
 }
+STRETCH_MS = 10
 MIDDLE = "Starting execution for request: 1"
 REASON = "Execution failed due to configuration error: Invalid permissions on Lambda function"
 
@@ -298,9 +300,9 @@ class Taken:
 
     def __init__(self, module, events, *, open_ids=(), shared=(), lines=()):
         self.lines_by_id = {request_id: [event("before")] for request_id in lines}
-        self.ended = []
+        self.ended = {}
         self.left = []
-        routine, place = module.Routine(KINDS), -1
+        routine, place = module.Routine(KINDS, STRETCH_MS), -1
         while (
             place := routine.take(events, place + 1, self.lines_by_id, set(open_ids), set(shared), self.ended)
         ) < len(events):
@@ -317,12 +319,12 @@ def numbered(*lines):
 
 
 @each
-def test_a_request_that_ends_well_leaves_its_time_and_status(module):
+def test_a_request_that_ends_well_is_counted_by_its_time_and_status(module):
     events = numbered((1, LINK), (1, MIDDLE), (2, MIDDLE), (1, COMPLETED + "204"), (1, TRAILER), (2, MIDDLE))
     left, lines, ended = Taken(module, events).told
     assert left == []
     assert lines == {ID % 2: [events[2].message, events[5].message]}
-    assert ended == [(events[3].at_ms, 204)]
+    assert ended == {(events[3].at_ms // STRETCH_MS, 204): 1}
 
 
 @each
@@ -361,9 +363,41 @@ def test_a_line_beyond_ascii_is_what_it_is(module):
 
 
 @each
+def test_ends_are_counted_by_stretches_of_time(module):
+    """Whatever time a line tells: it may be one that no machine word holds."""
+    ends = [
+        (0, 200),
+        (9, 200),
+        (9, 204),
+        (9, 200),
+        (10, 200),
+        (-1, 200),
+        (1 << 70, 200),
+        (1 << 70, 200),
+        (-(1 << 63), 200),
+    ]
+    ended = {(0, 200): 5}
+    left = [event(f"({ID % number}) {COMPLETED}{status}", number) for number, (_, status) in enumerate(ends)]
+    events = [msgspec.structs.replace(line, at_ms=at_ms) for line, (at_ms, _) in zip(left, ends, strict=True)]
+    lines = {ID % number: [] for number in range(len(ends))}
+    assert module.Routine(KINDS, STRETCH_MS).take(events, 0, lines, {}, set(), ended) == len(events)
+    assert ended == {
+        (0, 200): 5 + 3,
+        (0, 204): 1,
+        (1, 200): 1,
+        (-1, 200): 1,
+        ((1 << 70) // 10, 200): 2,
+        (-(1 << 63) // 10, 200): 1,
+    }
+
+
+@each
 def test_nobody_need_ask_for_what_ended(module):
     assert (
-        module.Routine(KINDS).take(numbered((1, MIDDLE), (1, COMPLETED + "200")), 0, lines := {}, {}, set(), None) == 2
+        module.Routine(KINDS, STRETCH_MS).take(
+            numbered((1, MIDDLE), (1, COMPLETED + "200")), 0, lines := {}, {}, set(), None
+        )
+        == 2
     )
     assert not lines
 
@@ -401,7 +435,7 @@ def test_compiled_routine_is_that_of_python(messages, open_ids, shared, lines):
 @pytest.mark.skipif(not loops.COMPILED, reason="nothing was compiled: .ci/run fails where that is so")
 def test_heads_of_another_length_are_refused():
     with pytest.raises(ValueError, match="too short"):
-        loops.Routine({"too short": 0})
+        loops.Routine({"too short": 0}, STRETCH_MS)
 
 
 # ------------------------------------------------------------------------------------------------- both
@@ -461,3 +495,36 @@ def test_times_lie_within_a_window_as_numbers_do(times):
     events = [LogEvent(event_id="", at_ms=at_ms, message="") for at_ms in times]
     expected = all(0 <= at_ms < 10 for at_ms in times)
     assert [module.are_within(events, 0, 10) for module in BOTH] == [expected] * len(BOTH)
+
+
+@given(st.lists(st.integers(0, 3) | st.integers(-(1 << 65), 1 << 65), max_size=6))
+def test_events_are_in_order_as_numbers_are(times):
+    events = [LogEvent(event_id="", at_ms=at_ms, message="") for at_ms in times]
+    assert [module.are_in_order(events) for module in BOTH] == [times == sorted(times)] * len(BOTH)
+
+
+VALUES = st.sampled_from([None, "-", "1", "12", 12, 1, True, 1.0, ("-", None), ("-", None)])
+
+
+@given(st.lists(VALUES | st.text(max_size=2) | st.integers(0, 5_000), max_size=60), st.lists(VALUES))
+def test_values_are_tallied_by_what_they_are(values, before):
+    """However many objects a value is: what lies elsewhere and equals it counts under it."""
+    copies = [f"{value} "[:-1] if isinstance(value, str) else value for value in values]
+    expected = Counter([*before, *values, *copies])
+    for module in BOTH:
+        counts = dict(Counter(before))
+        module.tally(values + copies, counts)
+        assert counts == expected
+
+
+@each
+def test_more_values_than_are_told_apart_by_their_place_are_tallied(module):
+    values = [str(number) for number in range(10_000)] * 2
+    module.tally(values, counts := {"7": 1})
+    assert counts == Counter([*values, "7"])
+
+
+@given(st.lists(VALUES), st.sets(VALUES))
+def test_the_places_of_wanted_values(values, wanted):
+    expected = [place for place, value in enumerate(values) if value in wanted]
+    assert [module.places_of(values, wanted) for module in BOTH] == [expected] * len(BOTH)

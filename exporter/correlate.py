@@ -150,7 +150,8 @@ class Correlator:
             count_end(ended, event, status)
         request = self._open.get(request_id)
         if request is not None:
-            self._add(request, ExecutionLine.of(group, event))
+            line = ExecutionLine(group, event.event_id, event.at_ms, event.ingested_at_ms, request_id, text)
+            self._add(request, line)
             return True
         if text.startswith(TRAILERS) and not self._in_flight.has(group, request_id):
             return True  # of a request that ended well and was dropped
@@ -163,12 +164,14 @@ class Correlator:
         return True
 
     def _suspect(self, request_id: str, lines: Sequence[ExecutionLine]) -> None:
-        ids = {request_id, *(found for line in lines if (found := extended_id_of(line.text)) is not None)}
+        told = [extended_id_of(line.text) for line in lines]
+        ids = {request_id, *(found for found in told if found is not None)}
         # Only where a request of that id was settled before, it matters now which lines are of which request.
         is_used = any(self._identity.is_used(text) for text in ids)
         fresh: list[Sequence[ExecutionLine]] = []
         for segment in segments_of(lines, self._max_request_ms) if is_used else [lines]:
-            extended = next((found for line in segment if (found := extended_id_of(line.text)) is not None), None)
+            found = told if segment is lines else [extended_id_of(line.text) for line in segment]
+            extended = next(filter(None, found), None)
             self._unlinked = 0 if extended is not None else self._unlinked + 1
             if not (is_used and self._identity.knows(request_id, extended)):
                 fresh.append(segment)
@@ -186,8 +189,9 @@ class Correlator:
         if fresh:
             # With the lines of those that are settled: what follows of them joins their beginning, no other one.
             request = self._request([request_id, *(ids - {request_id})])
-            for line in lines:
-                self._add(request, line)
+            # All ids that these lines tell are its own by now.
+            request.execution |= {line.event_id: line for line in lines if line.event_id not in request.execution}
+            request.units = None
             if not is_used and request.ids == ids:
                 request.unused_in = self._identity.edition
 

@@ -150,11 +150,11 @@ class Identity:
         event = None if access is None else mark(_ACCESS, access.event.event_id)
         requests = unit.ids - unit.extended_ids
         extended = sorted(unit.extended_ids, key=lambda text: (text in told, text))
-        linked = mark(_ID, extended[0]) if extended else None
         # Where execution lines told which request id an extended id goes with, none asks for it by itself. Elsewhere
         # they may tell another request id than the access line: a caller may have chosen that one.
         alone = extended[1:] if access is not None and unit.linked else extended
         ids = {text: mark(_ID, text) for text in {*requests, *alone, *told}}
+        linked = (ids.get(extended[0]) or mark(_ID, extended[0])) if extended else None
         ats = {} if access is not None else {text: self._unclaimed_at(text, unit.first_ms // MINUTE_MS) for text in ids}
         stones = {} if event is None or told else {event: 0}
         if access is not None and access.glance.request_id is None and not requests:

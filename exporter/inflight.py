@@ -88,11 +88,13 @@ class InFlight:
     def pop(self, group: LogGroup, request_id: str) -> list[LogEvent]:
         """Take the lines under an id out, each once: those of a request in flight are listed again and again."""
         self._shared.discard(request_id)
-        return list({line.event_id: line for line in self._lines[group].pop(request_id, ())}.values())
+        lines = self._lines[group].pop(request_id, None)
+        return list({line.event_id: line for line in lines}.values()) if lines is not None else []
 
     def pop_everywhere(self, request_id: str) -> list[tuple[LogGroup, LogEvent]]:
         """The same, whatever group they are of."""
-        return [(group, event) for group in self._lines for event in self.pop(group, request_id)]
+        having = [group for group, lines_by_id in self._lines.items() if request_id in lines_by_id]
+        return [(group, event) for group in having for event in self.pop(group, request_id)]
 
     def forget_before(self, at_ms: int) -> None:
         """Let go of what had its last line before this time."""

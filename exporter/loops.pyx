@@ -12,6 +12,8 @@ from cpython.mem cimport PyMem_Free, PyMem_Malloc
 from libc.limits cimport INT_MAX
 from libc.string cimport memchr, memcmp, memcpy, memset
 
+from exporter.model import LogEvent
+
 cdef extern from "Python.h":
     bint PyUnicode_IS_COMPACT_ASCII(object text)
     char *PyUnicode_1BYTE_DATA(object text)
@@ -21,9 +23,50 @@ cdef extern from "Python.h":
     PyObject *PyTuple_GET_ITEM(object values, Py_ssize_t place)  # borrowed
     Py_ssize_t PyList_GET_SIZE(object values)
 
+cdef extern from *:
+    """
+    #include <structmember.h>
+
+    /* Where a member that a class keeps in its objects lies in them; 0: that is not how it is kept. */
+    static Py_ssize_t place_of_member(PyObject *kind, const char *name) {
+        PyObject *found = PyDict_GetItemString(((PyTypeObject *) kind)->tp_dict, name);  /* borrowed */
+        if (found == NULL || Py_TYPE(found) != &PyMemberDescr_Type) return 0;
+        PyMemberDef *member = ((PyMemberDescrObject *) found)->d_member;
+        return member->type == T_OBJECT_EX ? member->offset : 0;
+    }
+    """
+    Py_ssize_t place_of_member(object kind, const char *name)
+    PyObject *Py_TYPE(object value)
+
 COMPILED = True
 Form = tuple
 Ended = dict
+
+cdef PyObject *EVENT = <PyObject *> LogEvent
+cdef Py_ssize_t MESSAGE_AT = place_of_member(LogEvent, "message")
+cdef Py_ssize_t EVENT_ID_AT = place_of_member(LogEvent, "event_id")
+cdef Py_ssize_t AT_MS_AT = place_of_member(LogEvent, "at_ms")
+
+
+cdef inline PyObject *member(object event, Py_ssize_t at) noexcept:
+    """What an event holds at a place, borrowed; NULL if it is no event, or that is not how it holds it."""
+    return (<PyObject **> (<char *> <PyObject *> event + at))[0] if at and Py_TYPE(event) == EVENT else NULL
+
+
+cdef inline object message_of(object event):
+    cdef PyObject *found = member(event, MESSAGE_AT)
+    return <object> found if found != NULL else event.message
+
+
+cdef inline object event_id_of(object event):
+    cdef PyObject *found = member(event, EVENT_ID_AT)
+    return <object> found if found != NULL else event.event_id
+
+
+cdef inline object at_ms_of(object event):
+    cdef PyObject *found = member(event, AT_MS_AT)
+    return <object> found if found != NULL else event.at_ms
+
 
 # ------------------------------------------------------------------------------------------------- JSON access lines
 
@@ -194,7 +237,7 @@ cdef class JsonColumns:
         if single > self.width:
             raise ValueError("more columns than a row has values")
         for place in range(start, len(events)):
-            line = events[place].message
+            line = message_of(events[place])
             if self.count > 0 and self.fits(line, kept, row, single):
                 for column in range(single):
                     (<list> lists[column]).append(row[column])
@@ -327,7 +370,7 @@ cdef class Routine:
         cdef object event
         for place in range(start, len(events)):
             event = events[place]
-            message = event.message
+            message = message_of(event)
             text = NULL
             if PyUnicode_IS_COMPACT_ASCII(message):
                 size = PyUnicode_GET_LENGTH(message)
@@ -353,7 +396,7 @@ cdef class Routine:
                 status = status_of(text, size) if text != NULL else GOOD_STATUSES.get(message[STATUS], 0)
                 if status == 0 or request_id in shared:
                     return place
-                ends.add(event.at_ms, status)
+                ends.add(at_ms_of(event), status)
                 del lines_by_id[request_id]
                 lines = None
             elif kind == IS_LINK:
@@ -454,7 +497,7 @@ def are_in_order(list events):
     cdef long long at_ms, last = 0
     cdef int overflow = 0
     for place in range(len(events)):
-        at_ms = PyLong_AsLongLongAndOverflow(events[place].at_ms, &overflow)
+        at_ms = PyLong_AsLongLongAndOverflow(at_ms_of(events[place]), &overflow)
         if overflow:
             times = [event.at_ms for event in events]
             return times == sorted(times)
@@ -469,7 +512,7 @@ def are_ascending(list events, str after):
     cdef str event_id
     cdef Py_ssize_t place, size
     for place in range(len(events)):
-        event_id = events[place].event_id
+        event_id = event_id_of(events[place])
         size = PyUnicode_GET_LENGTH(event_id)
         if (
             size == PyUnicode_GET_LENGTH(last)
@@ -489,7 +532,7 @@ def are_within(list events, long long start_ms, long long end_ms):
     cdef long long at_ms
     cdef int overflow = 0
     for place in range(len(events)):
-        at_ms = PyLong_AsLongLongAndOverflow(events[place].at_ms, &overflow)
+        at_ms = PyLong_AsLongLongAndOverflow(at_ms_of(events[place]), &overflow)
         if overflow or not start_ms <= at_ms < end_ms:
             return False
     return True

@@ -209,7 +209,7 @@ def is_failure(timeline: RequestTimeline) -> bool:
 def _judged(timeline: RequestTimeline) -> RequestTimeline:
     """Without execution lines that end in another status than the access line's: callers may reuse an id."""
     status = timeline.access.glance.status if timeline.access is not None else None
-    if status is None:
+    if status is None or not timeline.steps:
         return timeline
     ends = {line.status for line in timeline.steps if line.step is _COMPLETED and line.status is not None}
     return replace(timeline, steps=()) if ends and status not in ends else timeline

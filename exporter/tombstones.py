@@ -183,7 +183,10 @@ class Tombstones:
             self.add(minute, zip(words[::2], words[1::2], strict=True))
 
     def __contains__(self, wanted: int) -> bool:
-        return bool(self.said_of(wanted))
+        for few in self._few.values():
+            if wanted in few:
+                return True
+        return bool(self._many and self.said_of(wanted))
 
     def said_of(self, wanted: int) -> Sequence[int]:
         """What stands on a mark, in each file that has it: 0 where it says nothing. Empty: it is nowhere."""

@@ -7,7 +7,7 @@ ids decide, then batches of delivery, status and time. This file reads no lines,
 from bisect import bisect_right
 from collections.abc import Iterable, Mapping, Sequence
 from operator import attrgetter
-from typing import NamedTuple, Self
+from typing import Self
 
 import msgspec
 
@@ -30,7 +30,7 @@ TRAILERS = ("AWS Integration Endpoint RequestId : ", "X-ray Tracing ID : ")
 """Printed after the terminal line (messages.md 1)."""
 
 
-class AccessLine(NamedTuple):
+class AccessLine(msgspec.Struct, frozen=True, gc=False):
     """An access line of interest: one that failed, or one that shares an id with a failure."""
 
     group: LogGroup
@@ -48,7 +48,7 @@ class AccessLine(NamedTuple):
         return self.event.at_ms
 
 
-class ExecutionLine(NamedTuple):
+class ExecutionLine(msgspec.Struct, frozen=True, gc=False):
     """An execution line of interest. There are many of one request: the event itself, with its text, is let go."""
 
     group: LogGroup
@@ -302,7 +302,7 @@ def _unit(access: AccessLine | None, segments: Sequence[tuple[ExecutionLine, ...
         extended_ids=frozenset(extended_ids),
         first_ms=min(times),
         last_ms=max(times),
-        terminal=any(execution_log.completed_status(line.text) is not None for line in execution),
+        terminal=_status(execution) is not None,
     )
 
 
@@ -361,7 +361,10 @@ def _status(segment: Sequence[ExecutionLine]) -> int | None:
 def _batch_order(line: ExecutionLine) -> tuple[int, int]:
     """Batch and position of an event (aws.md 1.1); elsewhere its ingestion and the id as it is."""
     text = line.event_id
-    number = int(text) if text.isascii() and text.isdigit() and len(text) <= _EVENT_ID_DIGITS else 0
+    try:
+        number = int(text) if len(text) <= _EVENT_ID_DIGITS and text.isascii() else 0
+    except ValueError:
+        number = 0
     if len(text) == _EVENT_ID_DIGITS:
         return divmod(number & ((1 << _BATCH_BITS) - 1), 1 << _INDEX_BITS)
     return line.ingested_at_ms, number or line.at_ms

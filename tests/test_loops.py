@@ -497,6 +497,35 @@ def test_times_lie_within_a_window_as_numbers_do(times):
     assert [module.are_within(events, 0, 10) for module in BOTH] == [expected] * len(BOTH)
 
 
+class Lookalike:
+    """An event of another make: it has what events have, elsewhere."""
+
+    def __init__(self, of):
+        self.event_id, self.at_ms, self.message = of.event_id, of.at_ms, of.message
+
+
+@each
+def test_events_of_another_make_are_read_by_name(module):
+    events = [Lookalike(one) for one in numbered((1, LINK), (1, COMPLETED + "200"))]
+    routine, lines, ended = module.Routine(KINDS, STRETCH_MS), {}, {}
+    assert routine.take(events, 0, lines, {}, set(), ended) == 2
+    assert (lines, list(ended.values())) == ({}, [1])
+    assert module.are_in_order(events)
+    assert module.are_within(events, events[0].at_ms, events[1].at_ms + 1)
+    assert module.are_ascending(events, "")
+
+
+@pytest.mark.skipif(not loops.COMPILED, reason="nothing was compiled: .ci/run fails where that is so")
+@pytest.mark.parametrize("field", ["event_id", "message"])
+def test_an_event_whose_text_is_none_is_refused(field):
+    """`LogEvent` checks nothing when it is not decoded; nothing may be read as text that is none."""
+    events = [LogEvent(**({"event_id": "1", "at_ms": 1, "message": "x"} | {field: 5}))]
+    with pytest.raises(TypeError):
+        loops.are_ascending(events, "") if field == "event_id" else loops.Routine(KINDS, STRETCH_MS).take(
+            events, 0, {}, {}, set(), None
+        )
+
+
 @given(st.lists(st.integers(0, 3) | st.integers(-(1 << 65), 1 << 65), max_size=6))
 def test_events_are_in_order_as_numbers_are(times):
     events = [LogEvent(event_id="", at_ms=at_ms, message="") for at_ms in times]

@@ -284,7 +284,8 @@ def _method_of(method: Scalar, route_key: Scalar) -> str:
 _MAX_RESOURCE = 512
 
 
-@lru_cache(maxsize=4096)  # an API has few resources; looking one up is faster than judging it
+# An API has few resources: looking one up is faster than judging it. To a dictionary 1, 1.0 and True are the same.
+@lru_cache(maxsize=4096, typed=True)
 def _resource_of(resource_path: Scalar, route_key: Scalar) -> str:
     found = text_of(resource_path)
     # Serverless writes the route key of HTTP APIs as `resourcePath`; a resource itself begins with a slash.

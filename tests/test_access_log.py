@@ -431,6 +431,12 @@ def test_no_line_inherits_from_another(lines):
         assert together.glance(message) == access_parser("auto").glance(message)
 
 
+def test_what_python_takes_for_equal_is_not_the_same_resource():
+    parser, line = access_parser("auto"), '{{"requestId":"r","status":200,"resourcePath":{}}}'
+    for logged in ("true", "1", "1.0") * 2:
+        assert parser.glance(line.format(logged)).resource == logged
+
+
 # -------------------------------------------------------------------------------------------------------------- torn lines
 
 

@@ -8,7 +8,6 @@ holds memory only, so that a crash loses nothing that a restart would not read a
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 
-import msgspec
 from msgspec.structs import replace
 
 from exporter import execution_log
@@ -16,6 +15,7 @@ from exporter.identity import Identity
 from exporter.inflight import InFlight, count_end
 from exporter.loops import Ended
 from exporter.model import AccessGlance, Failure, LogEvent, LogGroup, RequestTimeline
+from exporter.open_requests import OpenRequest, OpenRequests
 from exporter.settle import Horizon, Judged, Settled, SettleReason, is_failed, settle_reason
 from exporter.tombstones import Tombstones, joinable_ids
 from exporter.units import (
@@ -32,20 +32,6 @@ from exporter.windows import MINUTE_MS
 
 _NO_LINKS = 100
 """So many failures in a row without the line that names their extended id: it is not logged (level ERROR)."""
-
-
-class _Open(msgspec.Struct, kw_only=True, eq=False):
-    """Lines that ids joined: one request, or several that share an id."""
-
-    ids: set[str] = set()
-    access: dict[str, AccessLine] = {}
-    execution: dict[str, ExecutionLine] = {}
-    units: list[Unit] | None = None
-    """What the lines came to when last judged; None once a line was added."""
-    judged: dict[tuple[str, ...], Unit] = {}
-    """Of several requests that share an id, those judged last, by the event ids of their lines."""
-    unused_in: int = -1
-    """The edition of tombstones in which no settled failure had any of its ids; -1: none is known."""
 
 
 Describe = Callable[[Unit], RequestTimeline]
@@ -69,16 +55,14 @@ class Correlator:
     ) -> None:
         """`by_id`: execution lines are asked for by the ids of open requests, so that no listing passes over any."""
         self._identity = Identity(tombstones, has_access=has_access, by_access_alone=by_id and has_access)
-        self._by_id = by_id
         self._has_access = has_access
         self._has_execution = has_execution
         self._describe = describe
         self._classify = classify
         self._max_request_ms = max_request_ms
         self._max_open = max_open
-        self._open: dict[str, _Open] = {}
-        """By id; an access line that nothing joins stands under its event id."""
-        self._newly_open: list[_Open] = []
+        # Where lines are asked for by id, no look passes over any.
+        self._open = OpenRequests(notes_news=not by_id)
         self._in_flight = InFlight(max_request_ms=max_request_ms)
         self._absorbed: dict[str, AccessLine] = {}
         self._unproven: dict[str, int] = {}
@@ -92,7 +76,7 @@ class Correlator:
     @property
     def open_ids(self) -> Mapping[str, object]:
         """Every id that an open request has; a view that stays current."""
-        return self._open
+        return self._open.by_id
 
     @property
     def knows_access_ids(self) -> bool:
@@ -105,7 +89,7 @@ class Correlator:
         """Look at an access line. It is kept if it failed, or if it shares an id with what is open."""
         self._identity.learn(glance)
         ids = joinable_ids(glance)
-        joins = not self._open.keys().isdisjoint(ids)
+        joins = not self._open.by_id.keys().isdisjoint(ids)
         if not (joins or is_failed(glance)):
             return
         used = self._identity.used(ids)
@@ -118,16 +102,14 @@ class Correlator:
         request = self._request(ids or [event.event_id])
         if not (joins or used) and len(request.ids) == len(ids):  # lines that were in flight told no other id
             request.unused_in = self._identity.edition
-        if event.event_id not in request.access:
-            request.access[event.event_id] = line
-            request.units = None
+        request.add_access(line)
 
     def take_executions(self, group: LogGroup, events: list[LogEvent], ended: Ended | None = None) -> list[LogEvent]:
         """Look at execution lines, in order of time. Returns those that carry no request id and join nothing.
 
         Every terminal line is counted in `ended`.
         """
-        unusual = self._in_flight.unusual(group, events, self._open, ended)
+        unusual = self._in_flight.unusual(group, events, self._open.by_id, ended)
         return [event for event in unusual if not self._take_unusual(group, event, ended)]
 
     def take_asked(self, group: LogGroup, events: Iterable[LogEvent]) -> None:
@@ -137,7 +119,7 @@ class Correlator:
             if line.request_id is None:
                 continue
             ids = [one for one in (line.request_id, extended_id_of(line.text)) if one is not None]
-            if any(one in self._open for one in ids):
+            if any(one in self._open.by_id for one in ids):
                 self._add(self._request(ids), line)
 
     def _take_unusual(self, group: LogGroup, event: LogEvent, ended: Ended | None) -> bool:
@@ -148,7 +130,7 @@ class Correlator:
         status = execution_log.completed_status(text)
         if status is not None:
             count_end(ended, event, status)
-        request = self._open.get(request_id)
+        request = self._open.by_id.get(request_id)
         if request is not None:
             line = ExecutionLine(group, event.event_id, event.at_ms, event.ingested_at_ms, request_id, text)
             self._add(request, line)
@@ -190,40 +172,21 @@ class Correlator:
             # With the lines of those that are settled: what follows of them joins their beginning, no other one.
             request = self._request([request_id, *(ids - {request_id})])
             # All ids that these lines tell are its own by now.
-            request.execution |= {line.event_id: line for line in lines if line.event_id not in request.execution}
-            request.units = None
+            request.add(lines)
             if not is_used and request.ids == ids:
                 request.unused_in = self._identity.edition
 
-    def _add(self, request: _Open, line: ExecutionLine) -> None:
+    def _add(self, request: OpenRequest, line: ExecutionLine) -> None:
         if line.event_id in request.execution:
             return
-        request.execution[line.event_id] = line
-        request.units = None
+        request.add([line])
         extended = extended_id_of(line.text)
         if extended is not None and extended not in request.ids:
             self._request([next(iter(request.ids)), extended])
 
-    def _request(self, ids: Sequence[str]) -> _Open:
-        """The one open request of all these ids: what was open under several of them becomes one."""
-        found = {id(self._open[text]): self._open[text] for text in ids if text in self._open}
-        if not found:
-            new = _Open()
-            found[id(new)] = new
-        request, *others = found.values()
-        for other in others:
-            request.access |= other.access
-            request.execution |= other.execution
-            request.judged |= other.judged
-            request.units = None
-        added = {text for other in others for text in other.ids} | set(ids)
-        if not (self._by_id or request.ids >= added):
-            self._newly_open.append(request)  # more lines join it than before
-        if not request.ids >= added:
-            request.unused_in = -1
-        request.ids |= added
-        for text in added:
-            self._open[text] = request
+    def _request(self, ids: Sequence[str]) -> OpenRequest:
+        """The open request of all these ids, with their lines that were in flight."""
+        request = self._open.joined(ids)
         for text in ids:
             for group, event in self._in_flight.pop_everywhere(text):
                 self._add(request, ExecutionLine.of(group, event))
@@ -238,17 +201,17 @@ class Correlator:
 
     def failing(self) -> list[Unit]:
         """The open requests that failed and would be counted, by the lines that are here."""
-        units = (unit for request in self._requests() for unit in self._units(request))
+        units = (unit for request in self._open for unit in self._units(request))
         return [unit for unit in units if unit.failure is not None and self._is_countable(unit)]
 
     def judge(self, horizon: Horizon) -> Judged:
         """Decide which open requests are final. Changes nothing that a second call would not decide again."""
         waiting: list[Unit] = []
         settled: list[Settled] = []
-        units = [unit for request in self._requests() for unit in self._units(request)]
+        units = [unit for request in self._open for unit in self._units(request)]
         units = self._claimed(units, horizon)
         # What the last look has opened, no other has looked at: lines of it may have become visible behind that look.
-        unseen = {unit.key for request in self._newly_open for unit in self._units(request) if self._may_be_torn(unit)}
+        unseen = {unit.key for request in self._open.news for unit in self._units(request) if self._may_be_torn(unit)}
         for unit in units:
             if unit.failure is None or not self._is_countable(unit):
                 continue
@@ -297,14 +260,12 @@ class Correlator:
         listed before that line is only taken by the next listing. No later one: it is about to be settled, or its
         stretch has been read for good. Asked once a slice, before `judge`.
         """
-        found, self._newly_open = self._newly_open, []
         return any(
             unit.access is None
             and (self._has_access or not unit.terminal or self._may_be_torn(unit))
             and (unit.last_ms < horizon.state.frontier_ms or settle_reason(unit, horizon) is not None)
             and (self._is_countable(unit) or self._may_yet_join(unit))
-            for request in found
-            if any(self._open.get(text) is request for text in request.ids)
+            for request in self._open.take_news()
             for unit in self._units(request)
         )
 
@@ -322,7 +283,7 @@ class Correlator:
         for line in judged.absorbed:
             self._absorbed.pop(line.event.event_id, None)
         for item in judged.settled:
-            self._remove(item.unit)
+            self._open.remove(item.unit)
             if item.unit.access is not None and not item.unit.execution:
                 self._unproven.update(dict.fromkeys(item.unit.ids, item.unit.last_ms))
         self._late_evidence = 0
@@ -332,15 +293,15 @@ class Correlator:
     def _forget_old(self, horizon: Horizon) -> None:
         """Let go of what did not fail: its lines are complete, or so old that the rest is read again with it."""
         old_ms = horizon.state.reached_ms - horizon.timing.max_request_ms
-        for request in list(self._requests()):
+        for request in self._open:
             for unit in self._units(request):
                 if self._knows(unit):  # its tombstone must not go before its lines do
-                    self._remove(unit)
+                    self._open.remove(unit)
             units = self._units(request)
             if not any(unit.failure is not None and self._is_countable(unit) for unit in units) and all(
                 unit.terminal or unit.last_ms < old_ms for unit in units
             ):
-                self._forget(request)
+                self._open.forget(request)
         self._in_flight.forget_before(old_ms)
         done_ms = horizon.state.frontier_ms - horizon.timing.max_request_ms - MINUTE_MS
         self._unproven = {text: last_ms for text, last_ms in self._unproven.items() if last_ms >= done_ms}
@@ -348,7 +309,7 @@ class Correlator:
     @property
     def open_requests(self) -> int:
         """How many requests wait."""
-        return sum(1 for _ in self._requests())
+        return sum(1 for _ in self._open)
 
     @staticmethod
     def _may_be_of(unit: Unit, ids: set[str]) -> bool:
@@ -357,7 +318,7 @@ class Correlator:
     def _shares_id(self, unit: Unit) -> bool:
         """Whether its request id is that of another request, too."""
         for text in unit.ids - unit.extended_ids:
-            request = self._open.get(text)
+            request = self._open.by_id.get(text)
             if request is not None and len(self._units(request)) > 1:
                 return True
             if (request is None or self._is_used(request)) and self._identity.is_used(text):
@@ -384,10 +345,7 @@ class Correlator:
             units.append(self._judged(joined))
         return units
 
-    def _requests(self) -> Iterable[_Open]:
-        return {id(request): request for request in self._open.values()}.values()
-
-    def _is_used(self, request: _Open) -> bool:
+    def _is_used(self, request: OpenRequest) -> bool:
         """Whether a settled failure had one of its ids."""
         edition = self._identity.edition
         if request.unused_in == edition:
@@ -401,7 +359,7 @@ class Correlator:
         """Whether execution lines without an access line belong to a failure that is settled."""
         if unit.access is not None:
             return False
-        found = [self._open.get(text) for text in unit.ids]
+        found = [self._open.by_id.get(text) for text in unit.ids]
         is_used = any(request is None or self._is_used(request) for request in found)
         return is_used and self._identity.knows_unit(unit)
 
@@ -409,7 +367,7 @@ class Correlator:
         """Whether a failure may be counted: by its access line, else only where that can count nothing twice."""
         return unit.access is not None or (self._identity.counts_executions(unit) and not self._knows(unit))
 
-    def _units(self, request: _Open) -> list[Unit]:
+    def _units(self, request: OpenRequest) -> list[Unit]:
         if request.units is None:
             used = len(request.access) > 1 or self._is_used(request)
             units = units_of(request.access, request.execution, self._max_request_ms if used else None)
@@ -426,21 +384,3 @@ class Correlator:
         unit.timeline = self._describe(unit)
         unit.failure = self._classify(unit.timeline)
         return unit
-
-    def _remove(self, unit: Unit) -> None:
-        for text in [*unit.ids, *([unit.access.event.event_id] if unit.access is not None else [])]:
-            request = self._open.get(text)
-            if request is None:
-                continue
-            if unit.access is not None:
-                request.access.pop(unit.access.event.event_id, None)
-            for line in unit.execution:
-                request.execution.pop(line.event_id, None)
-            request.units = None
-            if not request.access and not request.execution:
-                self._forget(request)
-
-    def _forget(self, request: _Open) -> None:
-        for text in request.ids:
-            if self._open.get(text) is request:
-                del self._open[text]

@@ -299,7 +299,7 @@ def test_what_was_settled_is_let_go_of(access):
 
 def held():
     """How many open requests and lines of them are in memory."""
-    return sum(type(thing).__name__ in {"_Open", "ExecutionLine", "AccessLine"} for thing in gc.get_objects())
+    return sum(type(thing).__name__ in {"OpenRequest", "ExecutionLine", "AccessLine"} for thing in gc.get_objects())
 
 
 def test_requests_far_from_each_other_are_asked_for_where_they_are():

@@ -151,7 +151,10 @@ T = TypeVar("T", bound=Hashable)
 
 
 def tally(values: list[T], counts: dict[T, int]) -> None:
-    """Add to `counts` how often each value is there. Values that repeat are best the same objects."""
+    """Add to `counts` how often each value is there, in the order in which they come first.
+
+    Values that repeat are best the same objects.
+    """
     for value, amount in Counter(values).items():
         counts[value] = counts.get(value, 0) + amount
 

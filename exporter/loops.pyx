@@ -9,7 +9,6 @@ cimport cython
 from cpython.object cimport PyObject
 from cpython.long cimport PyLong_AsLongLongAndOverflow
 from cpython.mem cimport PyMem_Free, PyMem_Malloc
-from libc.limits cimport INT_MAX
 from libc.string cimport memchr, memcmp, memcpy, memset
 
 from exporter.model import LogEvent
@@ -458,29 +457,32 @@ cdef int status_of(const char *text, Py_ssize_t size) noexcept nogil:
 
 
 cdef enum:
-    COUNTED = 2048  # so many values are counted by where they lie, without a hash: more than there are in one call
+    AT_ONCE = 1024  # so many values are counted by where they lie, without a hash
+    COUNTED = 2048  # in so many slots
 
 
 def tally(list values, dict counts):
     cdef PyObject *counted[COUNTED]
     cdef int amounts[COUNTED]
-    cdef Py_ssize_t place
+    cdef unsigned int order[AT_ONCE]  # what is counted is in the order in which it came, wherever it lies
+    cdef Py_ssize_t start, place, distinct
     cdef unsigned int at
     cdef PyObject *value
-    memset(counted, 0, sizeof(counted))
-    for place in range(len(values)):
-        value = PyList_GET_ITEM(values, place)
-        at = <unsigned int> ((<unsigned long long> <size_t> value * GOLDEN) >> 53)
-        if counted[at] == value and amounts[at] < INT_MAX:
+    for start in range(0, len(values), AT_ONCE):
+        memset(counted, 0, sizeof(counted))
+        distinct = 0
+        for place in range(start, min(start + AT_ONCE, len(values))):
+            value = PyList_GET_ITEM(values, place)
+            at = <unsigned int> ((<unsigned long long> <size_t> value * GOLDEN) >> 53)
+            while counted[at] != NULL and counted[at] != value:
+                at = (at + 1) % COUNTED
+            if counted[at] == NULL:
+                counted[at], amounts[at] = value, 0
+                order[distinct] = at
+                distinct += 1
             amounts[at] += 1
-            continue
-        if counted[at] != NULL:
-            count(counts, <object> counted[at], amounts[at])
-        counted[at] = value
-        amounts[at] = 1
-    for at in range(COUNTED):
-        if counted[at] != NULL:
-            count(counts, <object> counted[at], amounts[at])
+        for place in range(distinct):
+            count(counts, <object> counted[order[place]], amounts[order[place]])
 
 
 cdef inline int count(dict counts, value, Py_ssize_t amount) except -1:

@@ -16,18 +16,16 @@ from exporter.access_format import AccessFormatError, Piece, TextFormat, Variabl
 from exporter.access_variables import GLANCE_VARIABLES, Columns, Repeating, Scalar, present, text_of, variables_of
 from exporter.loops import Form, JsonColumns
 from exporter.model import LogEvent, Unreadable
+from exporter.torn_json import MAX_DEPTH, MAX_KEYS, REFUSED, cleaned, torn_values
 
 NOT_JSON = Unreadable(reason="not_json")
 """Not a JSON object, nor the torn remains of one."""
 
-REFUSED = (msgspec.MsgspecError, UnicodeError, RecursionError)
 _decode = msgspec.json.Decoder().decode
 
 # --------------------------------------------------------------------------------------------------------- whole lines
 
 _NESTED = frozenset({dict, list})
-_MAX_DEPTH = 6
-_MAX_KEYS = 256
 
 
 def _flat(tree: Mapping[str, object]) -> Mapping[str, Scalar]:
@@ -36,10 +34,10 @@ def _flat(tree: Mapping[str, object]) -> Mapping[str, Scalar]:
         return cast("Mapping[str, Scalar]", tree)
     found: dict[str, Scalar] = {}
     pending: list[tuple[str, object, int]] = [("", tree, 0)]
-    while pending and len(found) < _MAX_KEYS:
+    while pending and len(found) < MAX_KEYS:
         path, value, depth = pending.pop()
         if isinstance(value, dict | list):
-            if depth < _MAX_DEPTH:
+            if depth < MAX_DEPTH:
                 inner = value.items() if isinstance(value, dict) else enumerate(value)
                 prefix = f"{path}." if path else ""
                 pending.extend([(f"{prefix}{key}", item, depth + 1) for key, item in inner][::-1])
@@ -59,7 +57,7 @@ class _Learnt(NamedTuple):
 
 def _struct_for(tree: Mapping[str, object], prefix: str, place: str, places: dict[str, str]) -> type | None:
     """A struct that takes an object with just these keys and refuses any other; fills `places` (path: attribute)."""
-    if place.count(".") > _MAX_DEPTH or len(tree) > _MAX_KEYS:
+    if place.count(".") > MAX_DEPTH or len(tree) > MAX_KEYS:
         return None
     fields: list[tuple[str, object]] = []
     for index, (key, value) in enumerate(tree.items()):
@@ -137,72 +135,6 @@ def _learnt(
 ) -> _Learnt:
     many = JsonColumns(decode, glance_values, REFUSED, form, len(GLANCE_VARIABLES))
     return _Learnt(decode, glance_values, many)
-
-
-# ---------------------------------------------------------------------------------------------------------- torn lines
-
-_KEY = r'"([^"\\]{1,128})"\s{0,8}:\s{0,64}'
-_FIRST_KEY = re.compile(rf"\{{\s{{0,64}}(){_KEY}")
-_INNER_KEY = re.compile(rf"\s{{0,64}}(){_KEY}")
-_NEXT_KEY = re.compile(rf"([,}}][\s,}}]{{0,64}}){_KEY}")
-_NEXT_KEY_AFTER_STRING = re.compile(rf'"\s{{0,8}}{_NEXT_KEY.pattern}')
-_TAIL = " \t\r\n,}"
-
-
-def _torn(line: str) -> dict[str, str]:
-    """What can be read of a line that only looks like JSON: the values between things that look like keys.
-
-    A value ends where a comma or brace and the next key follow, so quotes and commas inside it do no harm. The last
-    value counts only if its end is there. A key that comes twice keeps its first value.
-    """
-    body = line.rstrip(_TAIL)
-    ended = "}" in line[len(body) :]
-    found: dict[str, str] = {}
-    path: list[str] = []
-    key = _FIRST_KEY.search(body)
-    while key is not None:
-        closed, name = key.groups()
-        del path[max(0, len(path) - closed.count("}")) :]
-        start = key.end()
-        if body.startswith("{", start) and len(path) < _MAX_DEPTH:
-            path.append(name)
-            key = _INNER_KEY.match(body, start + 1) or _NEXT_KEY.search(body, start + 1)
-            continue
-        end = -1
-        if body.startswith('"', start):
-            start += 1
-            key = _NEXT_KEY_AFTER_STRING.search(body, start)
-            if key is not None:
-                end = key.start()
-            else:
-                key = _NEXT_KEY.search(body, start)
-                if key is None and body.endswith('"') and len(body) > start:
-                    end = len(body) - 1
-        else:
-            key = _NEXT_KEY.search(body, start)
-            if key is not None or ended:
-                end = key.start() if key is not None else len(body)
-        if end >= 0 and len(found) < _MAX_KEYS:
-            found.setdefault(".".join([*path, name]), body[start:end])
-    return found
-
-
-def _unescaped(text: str) -> str:
-    if "\\" not in text:
-        return text
-    try:
-        value = _decode(f'"{text}"')
-    except REFUSED:
-        return text
-    return value if isinstance(value, str) else text
-
-
-def _cleaned(text: str) -> str | None:
-    """A value of a torn line without what tore it: `messageString` comes with quotes of its own."""
-    text = text.strip()
-    if len(text) > 1 and text[0] == text[-1] == '"':
-        text = text[1:-1]
-    return text_of(_unescaped(text))
 
 
 # ------------------------------------------------------------------------------------------------------------ a format
@@ -368,7 +300,7 @@ class JsonLines:
         if self._known is not None and self._known.text is not None:
             found = self._known.text.glance_values(line)
             if found is not None:
-                return tuple(None if value is None else _cleaned(value) for value in found)
+                return tuple(None if value is None else cleaned(value) for value in found)
         values = self._values_of_torn(line)
         return values if isinstance(values, Unreadable) else _chosen(values)
 
@@ -376,8 +308,8 @@ class JsonLines:
         if self._known is not None and self._known.text is not None:
             found = self._known.text.values(line)
             if found is not None:
-                return {name: text for name, value in found.items() if (text := _cleaned(value)) is not None}
-        torn = {path: text for path, value in _torn(line).items() if (text := _cleaned(value)) is not None}
+                return {name: text for name, value in found.items() if (text := cleaned(value)) is not None}
+        torn = {path: text for path, value in torn_values(line).items() if (text := cleaned(value)) is not None}
         return self._values_of(torn) if torn else NOT_JSON
 
     def _names_of(self, scalars: Mapping[str, Scalar]) -> "_Names":

@@ -12,11 +12,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from exporter import loops
-from exporter.access_json import REFUSED, form_of
+from exporter.access_json import form_of
 from exporter.access_log import access_parser
 from exporter.access_variables import GLANCE_VARIABLES, Columns, glance_from
 from exporter.execution_log import COMPLETED, HEAD, ROUTINE_HEADS
 from exporter.model import LogEvent
+from exporter.torn_json import REFUSED
 
 SOURCE = Path(__file__).parent.parent / "exporter" / "loops.py"
 

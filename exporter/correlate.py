@@ -332,8 +332,10 @@ class Correlator:
         complete = [
             unit for unit in units if unit.placeholder or settle_reason(unit, horizon) is SettleReason.WATERMARK
         ]
+        taken: set[int] = set()
+        claimed: list[Unit] = []
         for executed, placeholder in claim_placeholders(complete, horizon.timing):
-            units = [unit for unit in units if unit is not executed and unit is not placeholder]
+            taken |= {id(executed), id(placeholder)}
             joined = replace(
                 executed,
                 access=placeholder.access,
@@ -342,8 +344,8 @@ class Correlator:
                 first_ms=min(executed.first_ms, placeholder.first_ms),
                 last_ms=max(executed.last_ms, placeholder.last_ms),
             )
-            units.append(self._judged(joined))
-        return units
+            claimed.append(self._judged(joined))
+        return [unit for unit in units if id(unit) not in taken] + claimed
 
     def _is_used(self, request: OpenRequest) -> bool:
         """Whether a settled failure had one of its ids."""

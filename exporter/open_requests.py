@@ -46,7 +46,7 @@ class OpenRequests:
     def __init__(self, *, notes_news: bool) -> None:
         """`notes_news`: whether `take_news` will be called."""
         self._by_id: dict[str, OpenRequest] = {}
-        self._news: list[OpenRequest] | None = [] if notes_news else None
+        self._news: dict[int, OpenRequest] | None = {} if notes_news else None  # by identity
 
     @property
     def by_id(self) -> Mapping[str, OpenRequest]:
@@ -55,12 +55,12 @@ class OpenRequests:
 
     @property
     def news(self) -> Iterable[OpenRequest]:
-        """What was opened, or has got an id more, since news were taken last."""
-        return self._news or ()
+        """What was opened, or has got an id more, since news were taken last; each once, however many ids it got."""
+        return (self._news or {}).values()
 
     def take_news(self) -> Iterable[OpenRequest]:
         """The same, of what is still open; the next news begin now."""
-        found, self._news = self.news, None if self._news is None else []
+        found, self._news = self.news, None if self._news is None else {}
         return (request for request in found if any(self._by_id.get(text) is request for text in request.ids))
 
     def __iter__(self) -> Iterator[OpenRequest]:
@@ -80,7 +80,7 @@ class OpenRequests:
             request.ids |= added
             request.unused_in = -1
             if self._news is not None:
-                self._news.append(request)
+                self._news[id(request)] = request
         for text in added:
             self._by_id[text] = request
         return request

@@ -4,7 +4,7 @@ The access event is the unit (DESIGN 3.4): ids only join, several requests may s
 ids decide, then batches of delivery, status and time. This file reads no lines, keeps nothing and judges nothing.
 """
 
-from bisect import bisect_right
+from bisect import bisect_left, bisect_right
 from collections.abc import Iterable, Mapping, Sequence
 from operator import attrgetter
 from typing import Self
@@ -321,24 +321,31 @@ def _of_access_line(access: AccessLine) -> Unit:
 
 def claim_placeholders(units: Sequence[Unit], timing: Timing) -> list[tuple[Unit, Unit]]:
     """Pair execution-only failures with placeholder access lines of equal status, nearest in time first."""
-    free = [unit for unit in units if unit.placeholder]
+    free: dict[int | None, list[tuple[int, int]]] = {}
+    for place, unit in enumerate(units):
+        if unit.placeholder and unit.access is not None:
+            free.setdefault(unit.access.glance.status, []).append((unit.first_ms, place))
+    for of_status in free.values():
+        of_status.sort()
     pairs = []
     for unit in sorted(units, key=lambda unit: unit.first_ms):
         if unit.access is not None or unit.failure is None:
             continue
-        status = unit.failure.timeline.status
-        near = [
-            other
-            for other in free
-            if other.access is not None
-            and other.access.glance.status == status
-            and -1_000 <= unit.first_ms - other.first_ms <= timing.max_request_ms
-        ]
-        if near:
-            best = min(near, key=lambda other: abs(unit.first_ms - other.first_ms))
-            free.remove(best)
-            pairs.append((unit, best))
+        of_status = free.get(unit.failure.timeline.status, [])
+        found = _nearest(of_status, unit.first_ms, before_ms=timing.max_request_ms, after_ms=_EARLY_MS)
+        if found is not None:
+            pairs.append((unit, units[of_status.pop(found)[1]]))
     return pairs
+
+
+def _nearest(times: Sequence[tuple[int, int]], at_ms: int, *, before_ms: int, after_ms: int) -> int | None:
+    """The index of the time that is nearest, of equal ones the first; None where none is so near. `times`: sorted."""
+    after = bisect_left(times, (at_ms,))
+    before = bisect_left(times, (times[after - 1][0],)) if after else 0
+    near = [
+        index for index in (before, after) if index < len(times) and -after_ms <= at_ms - times[index][0] <= before_ms
+    ]
+    return min(near, key=lambda index: abs(at_ms - times[index][0]), default=None)
 
 
 def extended_id_of(text: str) -> str | None:

@@ -13,6 +13,7 @@ import gzip
 import itertools
 import json
 import random
+import sys
 import tracemalloc
 from collections import Counter
 from collections.abc import Sequence
@@ -818,6 +819,36 @@ def test_17_one_request_id_a_thousand_times_and_five_hundred_placeholders(lives)
     found = spans(life)
     assert len({span.span_id for span in found}) == len(found) == 1_500
     assert max(Counter(span.trace_id for span in found).values()) <= 100, "a caller's id makes no endless trace"
+
+
+@pytest.mark.parametrize("whose", ["each its own", "one for all", "the placeholder's"])
+def test_17_the_work_for_a_request_does_not_grow_with_how_many_there_are(lives, whose):
+    def calls_of(count: int) -> int:
+        world = World()
+        for number in range(count):
+            ids = {
+                "each its own": {},
+                "one for all": {"request_id": "11111111-1f6a-4c80-8d1a-000000000000"},
+                "the placeholder's": {"logged_request_id": PLACEHOLDER},
+            }[whose]
+            happen(world, ("timeout", "permission", "lambda_error")[number % 3], number * 100, **ids)
+        life = lives(world, spans=True)
+        calls = 0
+
+        def count_call(_frame, event, _argument) -> None:
+            nonlocal calls
+            calls += event in {"call", "c_call"}
+
+        sys.setprofile(count_call)
+        try:
+            pass_time(life, 600_000, step_ms=100_000)
+        finally:
+            sys.setprofile(None)
+        assert_exact(world, life)
+        return calls
+
+    nothing, few, many = calls_of(0), calls_of(50), calls_of(400)
+    assert many - nothing < (few - nothing) * 8 * 1.25
 
 
 def test_18_lines_of_any_shape(lives):

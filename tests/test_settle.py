@@ -3,6 +3,8 @@
 from dataclasses import replace
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from exporter import execution_log
 from exporter.model import AccessGlance, AccessRecord, Api, Failure, LogEvent, RequestTimeline, Window
@@ -312,3 +314,28 @@ def test_a_placeholder_line_is_claimed_once_and_by_the_nearest():
     (alone,) = units([], timed_out(NOON + 5_002))
     pairs = claim_placeholders([failed(first), failed(second), failed(alone)], TIMING)
     assert pairs == [(alone, second)]
+
+
+seconds = st.lists(st.tuples(st.integers(0, 70), st.sampled_from([504, 504, 500])), max_size=12)
+
+
+@given(placeholders=seconds, alone=st.lists(st.integers(0, 70), max_size=12, unique=True))
+def test_placeholder_lines_are_claimed_as_a_look_at_all_of_them_would(placeholders, alone):
+    free = [
+        failed(found, status=status)
+        for at, status in placeholders
+        for found in units([access(NOON + at * 500, status, request_id=PLACEHOLDER)], [])
+    ]
+    executed = [failed(found) for at in alone for found in units([], timed_out(NOON + at * 500, f"x{at}="))]
+    left, expected = list(free), []
+    for unit in sorted(executed, key=lambda unit: unit.first_ms):
+        near = [
+            other
+            for other in left
+            if other.access.glance.status == 504 and -1_000 <= unit.first_ms - other.first_ms <= TIMING.max_request_ms
+        ]
+        if near:
+            expected.append((unit, min(near, key=lambda other: (abs(unit.first_ms - other.first_ms), other.first_ms))))
+            left = [other for other in left if other is not expected[-1][1]]
+    pairs = claim_placeholders([*free, *executed], TIMING)
+    assert [(id(one), id(other)) for one, other in pairs] == [(id(one), id(other)) for one, other in expected]

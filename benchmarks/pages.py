@@ -132,9 +132,9 @@ def spec_of(access: str | None) -> WatchSpec:
 class Rounds:
     """How long some things took, measured in turns, in seconds."""
 
-    def __init__(self, *runs: Callable[[], float]) -> None:
+    def __init__(self, *runs: Callable[[], float], count: int = ROUNDS) -> None:
         self._rounds: list[list[float]] = []
-        for _ in range(ROUNDS):
+        for _ in range(count):
             taken = []
             for run in runs:
                 gc.collect()
@@ -208,8 +208,8 @@ def main() -> None:
     print(table(found)) if wanted else report(PART, found)
 
 
-def figures(*, wanted: str = "", share: float = 1) -> Iterator[Figure]:
-    """Measure the cases, each with that share of its requests."""
+def figures(*, wanted: str = "", share: float = 1, count: int = ROUNDS) -> Iterator[Figure]:
+    """Measure the cases, each with that share of its requests, so many rounds."""
     for name, lines, access in cases(share):
         if wanted not in name:
             continue
@@ -219,6 +219,7 @@ def figures(*, wanted: str = "", share: float = 1) -> Iterator[Figure]:
             partial(plain_seconds, bodies),
             partial(poll_seconds, bodies, access=access, whole=False),
             partial(poll_seconds, bodies, access=access, whole=True),
+            count=count,
         )
         decode, plain, judged, whole = (rounds.least(place) / len(lines) * 1e6 for place in range(4))
         yield Figure(PART, name, "decode alone, an event", decode, "us")

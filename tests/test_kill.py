@@ -64,9 +64,8 @@ def test_eight_kills_change_no_count_and_lose_no_span(tmp_path, seed):
 
 
 @pytest.mark.long
-@pytest.mark.parametrize("seed", [2, 3])
-def test_sixty_kills_change_no_count_and_lose_no_span(tmp_path, seed):
-    storm(tmp_path, seed, requests=6_000, kills=60, longest_life_s=5.0)
+def test_sixty_kills_change_no_count_and_lose_no_span(tmp_path):
+    storm(tmp_path, 2, requests=6_000, kills=60, longest_life_s=5.0)
 
 
 def test_kills_change_no_count_where_failing_lines_alone_are_fetched(tmp_path):

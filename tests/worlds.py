@@ -10,9 +10,11 @@ import itertools
 import json
 import random
 import tempfile
+from bisect import bisect_left
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from operator import itemgetter
 from pathlib import Path
 
 from exporter.access_filter import failed_access_patterns
@@ -329,6 +331,9 @@ class MemorySource:
     windows: list[tuple[LogGroup, Window]] = field(default_factory=list)
     patterns: list[str | None] = field(default_factory=list)
     _answered: bool = False
+    _sorted: dict[LogGroup, list[tuple[str, int, LogEvent]]] = field(default_factory=dict)
+    _sorted_of: tuple[list[tuple[LogGroup, LogEvent, int, int]] | None, int] = (None, 0)
+    """What is sorted there, and how many lines it had."""
 
     def now_ms(self) -> int:
         return self.now if self._answered else self.now + self.skew_ms
@@ -363,15 +368,7 @@ class MemorySource:
                 self.now += self.page_takes_ms()
             if ahead is None or self.page_takes_ms is not None:
                 # A token is a place in the order of events: what becomes visible behind it is not given any more.
-                ahead = sorted(
-                    (
-                        event
-                        for where, event, visible_ms, _ in self.world.lines
-                        if where == group and visible_ms <= self.now and window.start_ms <= event.at_ms < window.end_ms
-                        if event.event_id > place and selects(event.message)
-                    ),
-                    key=lambda event: event.event_id,
-                )
+                ahead = [event for event in self._visible(group, window, place) if selects(event.message)]
             fault = self.fault(group, self.pages_given)
             if fault is not None:
                 raise fault
@@ -391,6 +388,23 @@ class MemorySource:
             yield page
             if self.repeat():
                 yield page
+
+    def _visible(self, group: LogGroup, window: Window, place: str) -> Iterator[LogEvent]:
+        """What may be seen now of a window behind a place, in the order of event ids, which begin with the time."""
+        all_lines = self.world.lines
+        if self._sorted_of[0] is not all_lines or self._sorted_of[1] != len(all_lines):
+            self._sorted_of = all_lines, len(all_lines)
+            self._sorted = {}
+            for where, event, visible_ms, _ in all_lines:
+                self._sorted.setdefault(where, []).append((event.event_id, visible_ms, event))
+            for of_group in self._sorted.values():
+                of_group.sort(key=itemgetter(0))
+        lines = self._sorted.get(group, [])
+        begin = bisect_left(lines, max(place, f"{window.start_ms << 144:056d}"), key=itemgetter(0))
+        end = bisect_left(lines, f"{window.end_ms << 144:056d}", key=itemgetter(0))
+        return (
+            event for event_id, visible_ms, event in lines[begin:end] if visible_ms <= self.now and event_id > place
+        )
 
     def selected(self, pattern: str, messages: Sequence[str]) -> frozenset[str] | None:
         if not self.tells_selected:

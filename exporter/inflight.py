@@ -9,7 +9,7 @@ from collections.abc import Container, Iterator
 
 from exporter import execution_log, loops
 from exporter.model import LogEvent, LogGroup
-from exporter.units import LINK, TRAILERS, ExecutionLine, segments_of
+from exporter.units import LINK, TRAILERS, ExecutionLine, request_of, segments_of
 from exporter.windows import BUCKET_MS
 
 _KINDS = {
@@ -20,8 +20,10 @@ _KINDS = {
 }
 """What kind of routine line has this head, which begins with the bracket behind the request id."""
 _ROUTINE = loops.Routine(_KINDS, BUCKET_MS)
-_MOST_LINES = 64
-"""So many lines under one id are told apart when a request ends: a caller's choice of ids must not cost more."""
+_MOST_LINES = 1_024
+"""So many lines under one id are kept when one of its requests ends: a caller's choice of ids must not cost more."""
+_MOST_PARTS = 64
+"""So many are told apart where a request came in several batches, which costs ten times as much."""
 
 
 def count_end(ended: loops.Ended | None, event: LogEvent, status: int) -> None:
@@ -77,13 +79,17 @@ class InFlight:
     def end(self, group: LogGroup, request_id: str, last: LogEvent) -> None:
         """Let go of the request that ended well with this line; what another one left stays, unless it is much."""
         lines = {line.event_id: line for line in self.pop(group, request_id)}
-        if len(lines) <= _MOST_LINES and sum(LINK in line.message for line in lines.values()) > 1:
-            lines.setdefault(last.event_id, last)
+        if len(lines) > _MOST_LINES or sum(LINK in line.message for line in lines.values()) < 2:
+            return
+        lines.setdefault(last.event_id, last)
+        batch = [ExecutionLine.of(group, one) for one in lines.values() if one.ingested_at_ms == last.ingested_at_ms]
+        ended = request_of(last.event_id, batch)
+        if ended is None and len(lines) <= _MOST_PARTS:
             segments = segments_of([ExecutionLine.of(group, line) for line in lines.values()], self._max_request_ms)
             ended = next(ids for part in segments if last.event_id in (ids := {line.event_id for line in part}))
-            if left := [line for event_id, line in lines.items() if event_id not in ended]:
-                self._lines[group][request_id] = left
-                self._shared.add(request_id)
+        if ended is not None and (left := [line for event_id, line in lines.items() if event_id not in ended]):
+            self._lines[group][request_id] = left
+            self._shared.add(request_id)
 
     def pop(self, group: LogGroup, request_id: str) -> list[LogEvent]:
         """Take the lines under an id out, each once: those of a request in flight are listed again and again."""

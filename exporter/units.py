@@ -177,6 +177,24 @@ def segments_of(lines: Iterable[ExecutionLine], longest_ms: int | None = None) -
     return [segment.in_order() for segment in (_rejoined(cuts, longest_ms) if len(cuts) > 1 else cuts)]
 
 
+def request_of(end: str, lines: Iterable[ExecutionLine]) -> set[str] | None:
+    """The event ids of the request that ends with the event `end`, its beginning too if both came in one batch.
+
+    None: they did not. `lines`: all of that batch, and whatever else shares the request id.
+    """
+    ordered = sorted([(_batch_order(line), number, line) for number, line in enumerate(lines)])
+    place = next(place for place, (_, _, line) in enumerate(ordered) if line.event_id == end)
+    batch = ordered[place][0][0]
+    found = {end}
+    for order, _, line in reversed(ordered[:place]):
+        if order[0] != batch or execution_log.completed_status(line.text) is not None:
+            return None
+        found.add(line.event_id)
+        if line.text.startswith(LINK):
+            return found
+    return None
+
+
 _at_ms = attrgetter("at_ms")
 
 

@@ -1,5 +1,7 @@
 """Execution lines of requests in flight: what is kept of them, and for how long."""
 
+import pytest
+
 from exporter.inflight import InFlight
 from exporter.model import LogEvent, LogGroup
 
@@ -44,12 +46,24 @@ def test_a_request_that_ends_well_leaves_the_lines_of_another_one_under_its_id()
     assert kept(in_flight) == [event.message.removeprefix(f"({ID}) ") for event in began]
 
 
-def test_where_a_caller_gives_one_id_to_all_requests_they_are_not_told_apart():
+@pytest.mark.parametrize(("requests", "left"), [(100, 99), (511, 510), (513, 0)])
+def test_where_a_caller_gives_one_id_to_all_requests_a_thousand_lines_are_told_apart(requests, left):
     in_flight = InFlight(max_request_ms=30_000)
-    for request in range(100):
+    for request in range(requests):
         assert not taken(in_flight, *lines(request, BEGINNING, at_ms=1_000 + request))
     assert not taken(in_flight, *lines(7, END, at_ms=2_000))
-    assert not kept(in_flight)
+    rest = kept(in_flight)
+    assert len(rest) == len(BEGINNING) * left
+    assert BEGINNING[0].format(7) not in rest
+
+
+@pytest.mark.parametrize(("requests", "left"), [(30, 29), (40, 0)])
+def test_those_that_came_in_several_batches_are_told_apart_while_they_are_few(requests, left):
+    in_flight = InFlight(max_request_ms=30_000)
+    for request in range(requests):
+        assert not taken(in_flight, *lines(request, BEGINNING, at_ms=1_000 + 100 * request))
+    assert not taken(in_flight, *lines(1_000, END, at_ms=1_000 + 100 * requests))
+    assert len(kept(in_flight)) == len(BEGINNING) * left
 
 
 def test_lines_whose_end_never_came_are_forgotten():

@@ -851,6 +851,24 @@ def test_17_the_work_for_a_request_does_not_grow_with_how_many_there_are(lives, 
     assert many - nothing < (few - nothing) * 8 * 1.25
 
 
+@pytest.mark.parametrize("access", [True, False])
+def test_17_timeouts_in_the_midst_of_many_successes_under_their_id(lives, access):
+    """One client gives the same id to all it sends: every tenth request waits for half a minute while others end."""
+    world = World()
+    for number in range(400):
+        outcome = "ok" if number % 10 else "timeout"
+        request_id = "11111111-1f6a-4c80-8d1a-000000000000"
+        happen(world, outcome, number * 150, request_id=request_id, access_ms=2_000 if access else None)
+    life = lives(world, access=access)
+    pass_time(life, 700_000, step_ms=20_000)
+    assert world.failures().total() == 40
+    assert counted(life, "aws_apigateway_failed_requests_total") == world.failures()
+    totals = Counter[str]()
+    for (_method, _resource, status), count in counted(life, "aws_apigateway_requests_total").items():
+        totals[status] += count
+    assert totals == {"200": 360, "504": 40}
+
+
 def test_18_lines_of_any_shape(lives):
     world = World()
     number = 18

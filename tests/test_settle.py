@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from exporter import execution_log
 from exporter.model import AccessGlance, AccessRecord, Api, Failure, LogEvent, RequestTimeline, Window
 from exporter.settle import Horizon, SettleReason, settle_reason
-from exporter.units import AccessLine, ExecutionLine, Unit, claim_placeholders, segments_of, units_of
+from exporter.units import AccessLine, ExecutionLine, Unit, claim_placeholders, request_of, segments_of, units_of
 from exporter.windows import ReadState, Timing
 from tests.worlds import ACCESS, EXECUTION, PLACEHOLDER
 
@@ -339,3 +339,17 @@ def test_placeholder_lines_are_claimed_as_a_look_at_all_of_them_would(placeholde
             left = [other for other in left if other is not expected[-1][1]]
     pairs = claim_placeholders([*free, *executed], TIMING)
     assert [(id(one), id(other)) for one, other in pairs] == [(id(one), id(other)) for one, other in expected]
+
+
+@given(st.lists(st.tuples(st.integers(0, 90), st.integers(0, 29), st.integers(1, 4)), min_size=1, max_size=12))
+def test_the_request_that_an_end_ends_is_the_part_it_is_in_where_each_came_in_one_batch(requests):
+    lines: list[ExecutionLine] = []
+    for number, (arrival, duration, batch) in enumerate(requests):
+        at_ms, end_ms = NOON + arrival * 1_000, NOON + (arrival + duration) * 1_000
+        texts = [f"Extended Request Id: x{number}=", "Starting execution", "Method completed with status: 200"]
+        for text, when in zip(texts, (at_ms, at_ms, end_ms), strict=True):
+            index = sum(1 for one in lines if one.ingested_at_ms == NOON + batch)
+            sent = event(when, f"({ID}) {text}", batch=batch, index=index, ingested_ms=NOON + batch)
+            lines.append(ExecutionLine.of(EXECUTION, sent))
+    for segment in segments_of(lines):
+        assert request_of(segment[-1].event_id, lines) == {line.event_id for line in segment}

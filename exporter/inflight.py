@@ -87,7 +87,15 @@ class InFlight:
         if ended is None and len(lines) <= _MOST_PARTS:
             segments = segments_of([ExecutionLine.of(group, line) for line in lines.values()], self._max_request_ms)
             ended = next(ids for part in segments if last.event_id in (ids := {line.event_id for line in part}))
-        if ended is not None and (left := [line for event_id, line in lines.items() if event_id not in ended]):
+        if ended is None:
+            return
+        # What is printed behind an end that came before this one is of a request that is gone.
+        left = [
+            line
+            for event_id, line in lines.items()
+            if event_id not in ended and _KINDS.get(line.message[loops.HEAD]) != loops.TRAILER
+        ]
+        if left:
             self._lines[group][request_id] = left
             self._shared.add(request_id)
 

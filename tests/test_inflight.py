@@ -66,6 +66,17 @@ def test_those_that_came_in_several_batches_are_told_apart_while_they_are_few(re
     assert len(kept(in_flight)) == len(BEGINNING) * left
 
 
+def test_what_is_printed_behind_the_end_of_a_request_does_not_pile_up_beside_another_of_its_id():
+    in_flight = InFlight(max_request_ms=30_000)
+    began = lines(0, BEGINNING, at_ms=1_000)
+    taken(in_flight, *began)
+    for request in range(1, 50):
+        whole = (*BEGINNING, *END, "AWS Integration Endpoint RequestId : 0c7b5b0c-1f6a-4c80-8d1a-bbbbbbbbbbbb")
+        assert not taken(in_flight, *lines(request, whole, at_ms=1_000 + 10 * request))
+    assert not taken(in_flight, *lines(50, (*BEGINNING, *END), at_ms=2_000))
+    assert kept(in_flight) == [event.message.removeprefix(f"({ID}) ") for event in began]
+
+
 def test_lines_whose_end_never_came_are_forgotten():
     in_flight = InFlight(max_request_ms=30_000)
     taken(in_flight, *lines(1, BEGINNING, at_ms=1_000))

@@ -81,7 +81,7 @@ class InFlight:
         lines = {line.event_id: line for line in self.pop(group, request_id)}
         if len(lines) > _MOST_LINES or sum(LINK in line.message for line in lines.values()) < 2:
             return
-        lines.setdefault(last.event_id, last)
+        lines[last.event_id] = last
         batch = [ExecutionLine.of(group, one) for one in lines.values() if one.ingested_at_ms == last.ingested_at_ms]
         ended = request_of(last.event_id, batch)
         if ended is None and len(lines) <= _MOST_PARTS:

@@ -1,6 +1,7 @@
 """Execution lines of requests in flight: what is kept of them, and for how long."""
 
 import pytest
+from msgspec.structs import replace
 
 from exporter.inflight import InFlight
 from exporter.model import LogEvent, LogGroup
@@ -75,6 +76,16 @@ def test_what_is_printed_behind_the_end_of_a_request_does_not_pile_up_beside_ano
         assert not taken(in_flight, *lines(request, whole, at_ms=1_000 + 10 * request))
     assert not taken(in_flight, *lines(50, (*BEGINNING, *END), at_ms=2_000))
     assert kept(in_flight) == [event.message.removeprefix(f"({ID}) ") for event in began]
+
+
+def test_an_end_that_is_told_again_as_of_another_delivery_is_taken_as_told_last():
+    in_flight = InFlight(max_request_ms=30_000)
+    began, other = lines(1, BEGINNING, at_ms=1_000), lines(2, BEGINNING, at_ms=1_500)
+    *_, end = lines(1, (*BEGINNING, *END), at_ms=2_000)
+    taken(in_flight, *began, *other)
+    in_flight.add(GROUP, ID, replace(end, ingested_at_ms=8_000))
+    in_flight.end(GROUP, ID, end)
+    assert kept(in_flight) == [event.message.removeprefix(f"({ID}) ") for event in other]
 
 
 def test_lines_whose_end_never_came_are_forgotten():

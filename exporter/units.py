@@ -6,7 +6,6 @@ ids decide, then batches of delivery, status and time. This file reads no lines,
 
 from bisect import bisect_left, bisect_right
 from collections.abc import Iterable, Mapping, Sequence
-from operator import attrgetter
 from typing import Self
 
 import msgspec
@@ -162,9 +161,10 @@ def segments_of(lines: Iterable[ExecutionLine], longest_ms: int | None = None) -
     with a batch, at an `Extended Request Id` line, or after a terminal line at anything but that line's trailers.
     `longest_ms`: see `units_of`.
     """
-    ordered = sorted([(_batch_order(line), number, line) for number, line in enumerate(lines)])
-    if ordered and ordered[0][0][0] == ordered[-1][0][0] and _is_one(ordered):
-        return [tuple(sorted([line for _, _, line in ordered], key=_at_ms))]
+    found = tuple(lines)
+    if _is_whole(found, longest_ms):
+        return [found]
+    ordered = sorted([(_batch_order(line), number, line) for number, line in enumerate(found)])
     cuts: list[_Segment] = []
     last, batch = _Segment(), -1
     for order, _, line in ordered:
@@ -195,21 +195,31 @@ def request_of(end: str, lines: Iterable[ExecutionLine]) -> set[str] | None:
     return None
 
 
-_at_ms = attrgetter("at_ms")
+def _is_whole(lines: Sequence[ExecutionLine], longest_ms: int | None) -> bool:
+    """Whether lines are those of one request, in order, whichever batches they came in: so nearly all are.
 
-
-def _is_one(ordered: Sequence[tuple[tuple[int, int], int, ExecutionLine]]) -> bool:
-    """Whether the lines of a batch, in order, are of one request: nothing but trailers stands behind an end."""
-    links, ended = 0, False
-    for _, _, line in ordered:
-        text = line.text
-        if ended and not text.startswith(TRAILERS):
+    It begins with its only `Extended Request Id` line, or all of it was written at one moment; nothing but trailers
+    stands behind its end.
+    """
+    if not lines:
+        return False
+    last_id, last_ms, end_ms = "", lines[0].at_ms, None
+    for line in lines:
+        event_id, at_ms, text = line.event_id, line.at_ms, line.text
+        # Of events at one moment the ids are in the order of delivery, then of their place in it.
+        if event_id <= last_id or at_ms < last_ms or len(event_id) != _EVENT_ID_DIGITS:
             return False
-        if text.startswith(LINK):
-            links += 1
-        elif not ended:
-            ended = execution_log.completed_status(text) is not None
-    return links < 2
+        if end_ms is not None:
+            if at_ms > end_ms + _EARLY_MS or not text.startswith(TRAILERS):
+                return False
+        elif text.startswith(LINK):
+            if last_id:
+                return False
+        elif text.startswith(execution_log.COMPLETED) and execution_log.completed_status(text) is not None:
+            end_ms = at_ms
+        last_id, last_ms = event_id, at_ms
+    longest_ms = longest_ms if lines[0].text.startswith(LINK) else 0
+    return longest_ms is None or last_ms - lines[0].at_ms <= longest_ms + _EARLY_MS
 
 
 class _Segment:

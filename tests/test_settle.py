@@ -3,7 +3,7 @@
 from dataclasses import replace
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from exporter import execution_log
@@ -353,3 +353,28 @@ def test_the_request_that_an_end_ends_is_the_part_it_is_in_where_each_came_in_on
             lines.append(ExecutionLine.of(EXECUTION, sent))
     for segment in segments_of(lines):
         assert request_of(segment[-1].event_id, lines) == {line.event_id for line in segment}
+
+
+TEXTS = ("Extended Request Id: x1=", "Starting execution", "Method completed with status: 504", "X-ray Tracing ID : 1")
+
+
+@given(
+    st.lists(
+        st.tuples(
+            st.sampled_from([*TEXTS, "Method completed with status: 999"]),
+            st.sampled_from([0, 0, 400, 900, 1_100, 29_000, 33_000]),
+            st.integers(1, 2),
+        ),
+        max_size=7,
+    ),
+    st.sampled_from([None, 30_000]),
+)
+@example([(TEXTS[0], 0, 1), (TEXTS[2], 0, 1), (TEXTS[3], 1_100, 2)], None)
+def test_lines_are_cut_alike_in_whatever_order_they_were_read(drawn, longest_ms):
+    at_ms, lines = NOON, []
+    for index, (text, after_ms, batch) in enumerate(drawn):
+        at_ms += after_ms
+        sent = event(at_ms, f"({ID}) {text}", batch=batch, index=index, ingested_ms=NOON)
+        lines.append(ExecutionLine.of(EXECUTION, sent))
+    # In order, those of one request are known at a glance; the other way round, the batches have to tell.
+    assert segments_of(lines, longest_ms) == segments_of(lines[::-1], longest_ms)

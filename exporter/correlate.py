@@ -16,18 +16,10 @@ from exporter.inflight import InFlight, count_end
 from exporter.loops import Ended
 from exporter.model import AccessGlance, Failure, LogEvent, LogGroup, RequestTimeline
 from exporter.open_requests import OpenRequest, OpenRequests
+from exporter.segments import TRAILERS, ExecutionLine, extended_id_of, segments_of
 from exporter.settle import Horizon, Judged, Settled, SettleReason, is_failed, settle_reason
 from exporter.tombstones import Tombstones, joinable_ids
-from exporter.units import (
-    TRAILERS,
-    AccessLine,
-    ExecutionLine,
-    Unit,
-    claim_placeholders,
-    extended_id_of,
-    segments_of,
-    units_of,
-)
+from exporter.units import AccessLine, Unit, claim_placeholders, units_of
 from exporter.windows import MINUTE_MS
 
 _NO_LINKS = 100

@@ -10,8 +10,9 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from exporter import tombstones as stone
 from exporter.envelope import PLACEHOLDER_IDS
 from exporter.model import AccessGlance, LogGroup
+from exporter.segments import ExecutionLine
 from exporter.tombstones import Mark, Tombstones, filed_under, inscription, joinable_ids, mark
-from exporter.units import AccessLine, ExecutionLine, Unit
+from exporter.units import AccessLine, Unit
 from exporter.windows import MINUTE_MS
 
 Stones = Mapping[tuple[LogGroup, int], Mapping[int, int]]

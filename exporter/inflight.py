@@ -9,7 +9,7 @@ from collections.abc import Container, Iterator
 
 from exporter import execution_log, loops
 from exporter.model import LogEvent, LogGroup
-from exporter.units import LINK, TRAILERS, ExecutionLine, request_of, segments_of
+from exporter.segments import LINK, TRAILERS, ExecutionLine, request_of, segments_of
 from exporter.windows import BUCKET_MS
 
 _KINDS = {

@@ -9,7 +9,8 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 import msgspec
 
-from exporter.units import AccessLine, ExecutionLine, Unit
+from exporter.segments import ExecutionLine
+from exporter.units import AccessLine, Unit
 
 
 class OpenRequest(msgspec.Struct, kw_only=True, eq=False):

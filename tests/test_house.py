@@ -38,6 +38,7 @@ ROOMS = {
         "audit",
         "identity",
         "inflight",
+        "segments",
         "units",
         "open_requests",
     },

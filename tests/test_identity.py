@@ -12,8 +12,9 @@ from hypothesis import strategies as st
 
 from exporter.identity import Identity
 from exporter.model import LogEvent
+from exporter.segments import LINK, ExecutionLine
 from exporter.tombstones import Mark, Tombstones, filed_under, joinable_ids, mark, pack
-from exporter.units import LINK, AccessLine, ExecutionLine, Unit
+from exporter.units import AccessLine, Unit
 from tests.test_tombstones import glance
 from tests.worlds import ACCESS, EXECUTION, PLACEHOLDER
 

@@ -8,8 +8,9 @@ from hypothesis import strategies as st
 
 from exporter import execution_log
 from exporter.model import AccessGlance, AccessRecord, Api, Failure, LogEvent, RequestTimeline, Window
+from exporter.segments import ExecutionLine, request_of, segments_of
 from exporter.settle import Horizon, SettleReason, settle_reason
-from exporter.units import AccessLine, ExecutionLine, Unit, claim_placeholders, request_of, segments_of, units_of
+from exporter.units import AccessLine, Unit, claim_placeholders, units_of
 from exporter.windows import ReadState, Timing
 from tests.worlds import ACCESS, EXECUTION, PLACEHOLDER
 

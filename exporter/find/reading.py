@@ -14,8 +14,9 @@ from exporter.filter_patterns import id_patterns
 from exporter.find.patterns import access_pattern, execution_patterns
 from exporter.find.query import Query
 from exporter.model import AccessGlance, LogEvent, LogGroup, Window
+from exporter.segments import ExecutionLine, extended_id_of
 from exporter.sources import ListingBroken, Source, SourceError
-from exporter.units import AccessLine, ExecutionLine, extended_id_of
+from exporter.units import AccessLine
 from exporter.watch_spec import WatchSpec
 from exporter.windows import neighbourhoods
 

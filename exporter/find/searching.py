@@ -15,9 +15,10 @@ from exporter.find.reading import Desk, request_id_of
 from exporter.find.stretches import stretches
 from exporter.model import Failure, LogGroup, RequestTimeline, Window
 from exporter.rules import RuleSet
+from exporter.segments import ExecutionLine, extended_id_of
 from exporter.sources import Source
 from exporter.taking import Directory
-from exporter.units import AccessLine, ExecutionLine, Unit, extended_id_of, units_of
+from exporter.units import AccessLine, Unit, units_of
 from exporter.watch_spec import WatchSpec
 
 _CHUNK = 25

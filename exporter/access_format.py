@@ -8,7 +8,8 @@ import re
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from exporter.access_variables import GLANCE_VARIABLES, VARIABLES, text_of
+from exporter.access_values import text_of
+from exporter.access_variables import GLANCE_VARIABLES, VARIABLES
 from exporter.model import Unreadable
 
 FORMAT_MISMATCH = Unreadable(reason="format_mismatch")

@@ -13,7 +13,8 @@ from typing import NamedTuple, cast
 import msgspec
 
 from exporter.access_format import AccessFormatError, Piece, TextFormat, Variable
-from exporter.access_variables import GLANCE_VARIABLES, Columns, Repeating, Scalar, present, text_of, variables_of
+from exporter.access_values import Columns, Repeating, Scalar, present, text_of
+from exporter.access_variables import GLANCE_VARIABLES, variables_of
 from exporter.loops import Form, JsonColumns
 from exporter.model import LogEvent, Unreadable
 from exporter.torn_json import MAX_DEPTH, MAX_KEYS, REFUSED, cleaned, torn_values

@@ -12,16 +12,8 @@ from typing import NamedTuple, Protocol
 
 from exporter.access_format import FORMAT_MISMATCH, AccessFormatError, Piece, TextFormat, Variable, pieces_of
 from exporter.access_json import JsonLines, json_format
-from exporter.access_variables import (
-    GLANCE_VARIABLES,
-    Columns,
-    Repeating,
-    Scalar,
-    glance_from,
-    record_from,
-    text_of,
-    variables_of,
-)
+from exporter.access_values import Columns, Repeating, Scalar, glance_from, record_from, text_of
+from exporter.access_variables import GLANCE_VARIABLES, variables_of
 from exporter.model import AccessGlance, AccessRecord, LogEvent, Unreadable
 
 __all__ = ["AccessFormatError", "AccessParser", "access_parser"]

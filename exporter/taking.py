@@ -14,7 +14,7 @@ from typing import Any, NamedTuple, Protocol
 
 from exporter import metrics
 from exporter.access_log import AccessParser
-from exporter.access_variables import Columns, Repeating, Scalar, glance_from, milliseconds
+from exporter.access_values import Columns, Repeating, Scalar, glance_from, milliseconds
 from exporter.correlate import Correlator
 from exporter.loops import Ended, are_in_order, places_of, tally
 from exporter.model import UNKNOWN, AccessGlance, Api, CounterKey, LogEvent, LogGroup, Unreadable

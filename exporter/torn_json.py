@@ -8,7 +8,7 @@ import re
 
 import msgspec
 
-from exporter.access_variables import text_of
+from exporter.access_values import text_of
 
 REFUSED = (msgspec.MsgspecError, UnicodeError, RecursionError)
 """What decoding may raise on strangers' text."""

@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 
 from exporter.access_json import JsonLines
 from exporter.access_log import AccessFormatError, access_parser
-from exporter.access_variables import VARIABLES, text_of, variables_of
+from exporter.access_values import text_of
+from exporter.access_variables import VARIABLES, variables_of
 from exporter.model import AccessGlance, AccessRecord, LogEvent, PhaseOutcome, Unreadable
 
 AT_MS = 1_719_403_200_000

@@ -27,7 +27,15 @@ ROOMS = {
     "turns": {"turns"},
     "loops": {"loops"},
     "filter patterns": {"filter_patterns"},
-    "access log": {"access_log", "access_filter", "access_json", "torn_json", "access_format", "access_variables"},
+    "access log": {
+        "access_log",
+        "access_filter",
+        "access_json",
+        "torn_json",
+        "access_format",
+        "access_values",
+        "access_variables",
+    },
     "execution log": {"execution_log", "envelope", "dumps"},
     "correlation": {
         "correlate",

@@ -14,7 +14,8 @@ from hypothesis import strategies as st
 from exporter import loops
 from exporter.access_json import form_of
 from exporter.access_log import access_parser
-from exporter.access_variables import GLANCE_VARIABLES, Columns, glance_from
+from exporter.access_values import Columns, glance_from
+from exporter.access_variables import GLANCE_VARIABLES
 from exporter.execution_log import COMPLETED, HEAD, ROUTINE_HEADS
 from exporter.model import LogEvent
 from exporter.torn_json import REFUSED

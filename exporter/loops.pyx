@@ -490,8 +490,45 @@ cdef inline int count(dict counts, value, Py_ssize_t amount) except -1:
     return 0
 
 
+cdef enum:
+    FEW = 512  # so many texts are noted by their ends, of which most others have none
+    LAST = 8
+    ENDS = 8192
+
+
 def places_of(list values, wanted):
-    return [place for place in range(len(values)) if values[place] in wanted]
+    cdef unsigned char ends[ENDS]
+    if not noted(ends, wanted, len(values)):
+        return [place for place in range(len(values)) if values[place] in wanted]
+    return [place for place in range(len(values)) if ends[end_of(values[place])] and values[place] in wanted]
+
+
+cdef bint noted(unsigned char *ends, wanted, Py_ssize_t most) except -1:
+    """Note how texts end; False: that would not be worth it, or not all are long enough."""
+    cdef unsigned int end
+    if not isinstance(wanted, (dict, set)) or len(wanted) > min(most, FEW):
+        return False
+    memset(ends, 0, ENDS)
+    ends[0] = 1
+    for text in wanted:
+        end = end_of(text)
+        if end == 0:
+            return False
+        ends[end] = 1
+    return True
+
+
+cdef inline unsigned int end_of(value) noexcept:
+    """A number that equal texts have in common; 0 for what is no text, is a short one, or one beyond ASCII."""
+    cdef unsigned long long last = 0
+    cdef Py_ssize_t size
+    if type(value) is not str or not PyUnicode_IS_COMPACT_ASCII(value):
+        return 0
+    size = PyUnicode_GET_LENGTH(value)
+    if size < LAST:
+        return 0
+    memcpy(&last, PyUnicode_1BYTE_DATA(value) + size - LAST, LAST)
+    return <unsigned int> ((last * GOLDEN) >> 51) or 1
 
 
 def are_in_order(list events):

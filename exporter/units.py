@@ -175,7 +175,7 @@ def _unit(access: AccessLine | None, segments: Sequence[tuple[ExecutionLine, ...
     if access is not None and access.glance.extended_request_id is not None:
         extended_ids.add(access.glance.extended_request_id)
     ids.update({line.request_id for line in execution if line.request_id is not None} - PLACEHOLDER_IDS)
-    times = [line.at_ms for line in execution]
+    times = [line.at_ms for segment in segments for line in (segment[0], segment[-1])]
     if access is not None:
         times.append(access.at_ms)
     return Unit(

@@ -555,7 +555,18 @@ def test_more_values_than_are_told_apart_by_their_place_are_tallied(module):
     assert counts == Counter([*values, "7"])
 
 
-@given(st.lists(VALUES), st.sets(VALUES))
+class _Text(str):
+    """A text of a kind of its own, which equals any other."""
+
+    __slots__ = ()
+
+
+IDS = st.sampled_from([f"0c7b5b0c-1f6a-4c80-8d1a-{number:012x}" for number in range(40)]) | st.text(min_size=5)
+IDS |= IDS.map(_Text)
+
+
+@given(st.lists(VALUES | IDS), st.sets(VALUES | IDS) | st.sets(IDS))
 def test_the_places_of_wanted_values(values, wanted):
     expected = [place for place, value in enumerate(values) if value in wanted]
     assert [module.places_of(values, wanted) for module in BOTH] == [expected] * len(BOTH)
+    assert [module.places_of(values, dict.fromkeys(wanted)) for module in BOTH] == [expected] * len(BOTH)

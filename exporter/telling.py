@@ -3,6 +3,7 @@
 Told after the fact, in the words of docs/metrics.md; it decides nothing and keeps nothing.
 """
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 
 import structlog
@@ -63,8 +64,8 @@ class Teller:
 
     def committed(self, outcome: Outcome, draft: Draft, memory: Memory) -> None:
         """A slice was committed."""
-        for item in outcome.judged.settled:
-            self._metrics.requests_settled.labels(self._watch, item.reason.value).inc()
+        for reason, count in Counter(item.reason.value for item in outcome.judged.settled).items():
+            self._metrics.requests_settled.labels(self._watch, reason).inc(count)
         if outcome.judged.late_evidence:
             self._metrics.late_evidence.labels(self._watch).inc(outcome.judged.late_evidence)
         for (cause, why), count in outcome.recorded.not_told.items():

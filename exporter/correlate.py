@@ -6,7 +6,7 @@ print, and every line that shares an id with one of those. A watch's correlator 
 holds memory only, so that a crash loses nothing that a restart would not read again. It does no I/O and knows no clock.
 """
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 
 from msgspec.structs import replace
 
@@ -274,29 +274,36 @@ class Correlator:
         self._identity.file(judged.stones)
         for line in judged.absorbed:
             self._absorbed.pop(line.event.event_id, None)
+        old_ms = horizon.state.reached_ms - horizon.timing.max_request_ms
+        self._forget_others({id(item.unit) for item in judged.settled}, old_ms)
         for item in judged.settled:
             self._open.remove(item.unit)
             if item.unit.access is not None and not item.unit.execution:
                 self._unproven.update(dict.fromkeys(item.unit.ids, item.unit.last_ms))
         self._late_evidence = 0
         self._known_batches.clear()
-        self._forget_old(horizon)
-
-    def _forget_old(self, horizon: Horizon) -> None:
-        """Let go of what did not fail: its lines are complete, or so old that the rest is read again with it."""
-        old_ms = horizon.state.reached_ms - horizon.timing.max_request_ms
-        for request in self._open:
-            for unit in self._units(request):
-                if self._knows(unit):  # its tombstone must not go before its lines do
-                    self._open.remove(unit)
-            units = self._units(request)
-            if not any(unit.failure is not None and self._is_countable(unit) for unit in units) and all(
-                unit.terminal or unit.last_ms < old_ms for unit in units
-            ):
-                self._open.forget(request)
         self._in_flight.forget_before(old_ms)
         done_ms = horizon.state.frontier_ms - horizon.timing.max_request_ms - MINUTE_MS
         self._unproven = {text: last_ms for text, last_ms in self._unproven.items() if last_ms >= done_ms}
+
+    def _forget_others(self, settled: Collection[int], old_ms: int) -> None:
+        """Let go of what did not fail: its lines are complete, or so old that the rest is read again with it.
+
+        `settled`: the units that go in any case, by identity. Before they do, nothing needs to be split anew.
+        """
+        for request in self._open:
+            waits = False
+            for unit in self._units(request):
+                if id(unit) in settled:
+                    continue
+                if self._knows(unit):  # its tombstone must not go before its lines do
+                    self._open.remove(unit)
+                elif (unit.failure is not None and self._is_countable(unit)) or (
+                    not unit.terminal and unit.last_ms >= old_ms
+                ):
+                    waits = True
+            if not waits:
+                self._open.forget(request)
 
     @property
     def open_requests(self) -> int:
@@ -342,12 +349,10 @@ class Correlator:
     def _is_used(self, request: OpenRequest) -> bool:
         """Whether a settled failure had one of its ids."""
         edition = self._identity.edition
-        if request.unused_in == edition:
-            return False
-        if any(self._identity.is_used(text) for text in request.ids):
-            return True
-        request.unused_in = edition
-        return False
+        if not request.is_used and request.unused_in != edition:
+            request.is_used = any(self._identity.is_used(text) for text in request.ids)
+            request.unused_in = edition
+        return request.is_used
 
     def _knows(self, unit: Unit) -> bool:
         """Whether execution lines without an access line belong to a failure that is settled."""
@@ -375,6 +380,18 @@ class Correlator:
         return request.units
 
     def _judged(self, unit: Unit) -> Unit:
-        unit.timeline = self._describe(unit)
-        unit.failure = self._classify(unit.timeline)
+        if _may_have_failed(unit):
+            unit.timeline = self._describe(unit)
+            unit.failure = self._classify(unit.timeline)
         return unit
+
+
+def _may_have_failed(unit: Unit) -> bool:
+    """Whether a look at its lines leaves open that it failed: only then they are read in full."""
+    glance = unit.access.glance if unit.access is not None else None
+    if glance is not None and (glance.status is None or is_failed(glance)):
+        return True
+    return any(
+        not execution_log.is_routine(line.text) or (execution_log.completed_status(line.text) or 0) >= 400
+        for line in unit.execution
+    )

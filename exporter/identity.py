@@ -78,7 +78,7 @@ class Identity:
         for (group, minute), filed in stones.items():
             self._tombstones[group].add(minute, filed.items())
         self._learnt.clear()
-        self.edition += 1
+        self.edition += bool(stones)
 
     def is_used(self, text: str) -> bool:
         """Whether a settled failure had this id; an extended id counts that came without a request id."""

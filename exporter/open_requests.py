@@ -24,8 +24,10 @@ class OpenRequest(msgspec.Struct, kw_only=True, eq=False):
     """What the lines came to when last judged; None once a line was added."""
     judged: dict[tuple[str, ...], Unit] = {}
     """Of several requests that share an id, those judged last, by the event ids of their lines."""
+    is_used: bool = False
+    """A settled failure had one of its ids."""
     unused_in: int = -1
-    """The edition of tombstones in which no settled failure had any of its ids; -1: none is known."""
+    """The edition of tombstones in which none had; -1: none is known."""
 
     def add_access(self, line: AccessLine) -> None:
         """Take an access line in, unless it is here."""
@@ -76,6 +78,7 @@ class OpenRequests:
             request.access |= other.access
             request.execution |= other.execution
             request.judged |= other.judged
+            request.is_used |= other.is_used
             request.units = None
         if not request.ids >= added:
             request.ids |= added

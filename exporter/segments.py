@@ -159,7 +159,7 @@ def _rejoined(cuts: list[_Segment], longest_ms: int | None) -> list[_Segment]:
     """Put requests that were delivered in several batches together again: a part goes to the nearest before it."""
     whole: list[_Segment] = []
     for part in sorted(cuts, key=lambda segment: (segment.first_ms, not segment.links)):
-        owners = [other for other in whole[-NEAR:] if part.may_be_part_of(other, longest_ms)]
+        owners = [] if part.links else [other for other in whole[-NEAR:] if part.may_be_part_of(other, longest_ms)]
         if owners:
             min(owners, key=lambda other: abs(part.first_ms - other.first_ms)).take(part)
         else:

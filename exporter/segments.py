@@ -5,7 +5,8 @@ begins and ends, the batches in which API Gateway writes them, and time. Access 
 file reads no lines, keeps nothing and judges nothing.
 """
 
-from collections.abc import Iterable, Sequence
+from bisect import bisect_left, insort
+from collections.abc import Collection, Iterable, Sequence
 from typing import Self
 
 import msgspec
@@ -71,22 +72,74 @@ def segments_of(lines: Iterable[ExecutionLine], longest_ms: int | None = None) -
     return [segment.in_order() for segment in (_rejoined(cuts, longest_ms) if len(cuts) > 1 else cuts)]
 
 
-def request_of(end: str, lines: Iterable[ExecutionLine]) -> set[str] | None:
-    """The event ids of the request that ends with the event `end`, its beginning too if both came in one batch.
+class Crowd:
+    """Lines of several requests under one id, of which one ends after the other. None that ends costs a look at all."""
 
-    None: they did not. `lines`: all of that batch, and whatever else shares the request id.
-    """
-    ordered = sorted([(_batch_order(line), number, line) for number, line in enumerate(lines)])
-    place = next(place for place, (_, _, line) in enumerate(ordered) if line.event_id == end)
-    batch = ordered[place][0][0]
-    found = {end}
-    for order, _, line in reversed(ordered[:place]):
-        if order[0] != batch or execution_log.completed_status(line.text) is not None:
-            return None
-        found.add(line.event_id)
-        if line.text.startswith(LINK):
-            return found
-    return None
+    __slots__ = ("_lines", "_number", "_order", "links")
+
+    def __init__(self) -> None:
+        self._lines: dict[str, LogEvent] = {}
+        """By event id, in the order in which they came."""
+        self._order: list[tuple[int, int, int, str, str]] = []
+        """Batch, position in it, a number that goes up, event id, and what it is of its request; sorted."""
+        self._number = 0
+        self.links = 0
+        """How many requests began."""
+
+    def __len__(self) -> int:
+        return len(self._lines)
+
+    @property
+    def lines(self) -> list[LogEvent]:
+        """All lines, in the order in which they came."""
+        return list(self._lines.values())
+
+    def add(self, lines: Iterable[LogEvent]) -> None:
+        """Take lines in that are not here, but for trailers: what they stand behind has ended."""
+        for line in lines:
+            known = self._lines.get(line.event_id)
+            if known is not None:
+                if known.ingested_at_ms == line.ingested_at_ms:
+                    continue
+                self.drop([line.event_id])
+            _, text = execution_log.split(line.message)
+            if text.startswith(TRAILERS):
+                continue
+            what = _LINE
+            if text.startswith(LINK):
+                what = _BEGINNING
+                self.links += 1
+            elif execution_log.completed_status(text) is not None:
+                what = _END
+            self._lines[line.event_id] = line
+            self._number += 1
+            insort(self._order, (*_batch_order(line), self._number, line.event_id, what))
+
+    def end(self, last: LogEvent) -> bool:
+        """Let go of the request that ends with `last`, which is here. False: it did not come whole, in one batch."""
+        end = bisect_left(self._order, _batch_order(last))
+        while self._order[end][3] != last.event_id:
+            end += 1
+        batch, begin = self._order[end][0], end - 1
+        while begin >= 0 and self._order[begin][0] == batch and self._order[begin][4] == _LINE:
+            begin -= 1
+        if begin < 0 or self._order[begin][0] != batch or self._order[begin][4] != _BEGINNING:
+            return False
+        for *_, event_id, _ in self._order[begin : end + 1]:
+            del self._lines[event_id]
+        del self._order[begin : end + 1]
+        self.links -= 1
+        return True
+
+    def drop(self, event_ids: Collection[str]) -> None:
+        """Let go of these lines."""
+        self.links -= sum(what == _BEGINNING for *_, event_id, what in self._order if event_id in event_ids)
+        self._order = [place for place in self._order if place[3] not in event_ids]
+        for event_id in event_ids:
+            self._lines.pop(event_id, None)
+
+
+_LINE, _BEGINNING, _END = "line", "beginning", "end"
 
 
 def _is_whole(lines: Sequence[ExecutionLine], longest_ms: int | None) -> bool:
@@ -167,7 +220,7 @@ def _rejoined(cuts: list[_Segment], longest_ms: int | None) -> list[_Segment]:
     return sorted(whole, key=lambda segment: segment.first_ms)
 
 
-def _batch_order(line: ExecutionLine) -> tuple[int, int]:
+def _batch_order(line: ExecutionLine | LogEvent) -> tuple[int, int]:
     """Batch and position of an event (aws.md 1.1); elsewhere its ingestion and the id as it is."""
     text = line.event_id
     try:

@@ -86,7 +86,7 @@ MUTATIONS = (
             "scenarios.py::test_two_requests_of_one_id_at_one_time_are_two_failures",
             "identity.py::test_whoever_remembers_that_an_id_is_unused_is_told_when_that_may_have_changed",
         ),
-        edits=(("identity.py", "        self.edition += 1\n", ""),),
+        edits=(("identity.py", "        self.edition += bool(stones)\n", ""),),
     ),
     Mutation(
         name="tombstones of an id that was used before are inscribed over those that are there",

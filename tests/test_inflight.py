@@ -1,5 +1,7 @@
 """Execution lines of requests in flight: what is kept of them, and for how long."""
 
+import json
+
 import pytest
 from msgspec.structs import replace
 
@@ -47,14 +49,14 @@ def test_a_request_that_ends_well_leaves_the_lines_of_another_one_under_its_id()
     assert kept(in_flight) == [event.message.removeprefix(f"({ID}) ") for event in began]
 
 
-@pytest.mark.parametrize(("requests", "left"), [(100, 99), (511, 510), (513, 0)])
-def test_where_a_caller_gives_one_id_to_all_requests_a_thousand_lines_are_told_apart(requests, left):
+@pytest.mark.parametrize("requests", [100, 3_000])
+def test_where_a_caller_gives_one_id_to_all_requests_each_goes_by_itself(requests):
     in_flight = InFlight(max_request_ms=30_000)
     for request in range(requests):
         assert not taken(in_flight, *lines(request, BEGINNING, at_ms=1_000 + request))
     assert not taken(in_flight, *lines(7, END, at_ms=2_000))
     rest = kept(in_flight)
-    assert len(rest) == len(BEGINNING) * left
+    assert len(rest) == len(BEGINNING) * (requests - 1)
     assert BEGINNING[0].format(7) not in rest
 
 
@@ -67,15 +69,32 @@ def test_those_that_came_in_several_batches_are_told_apart_while_they_are_few(re
     assert len(kept(in_flight)) == len(BEGINNING) * left
 
 
-def test_what_is_printed_behind_the_end_of_a_request_does_not_pile_up_beside_another_of_its_id():
+@pytest.mark.parametrize("vended", [False, True])
+def test_what_is_printed_behind_the_end_of_a_request_does_not_pile_up_beside_another_of_its_id(vended):
     in_flight = InFlight(max_request_ms=30_000)
     began = lines(0, BEGINNING, at_ms=1_000)
     taken(in_flight, *began)
     for request in range(1, 50):
         whole = (*BEGINNING, *END, "AWS Integration Endpoint RequestId : 0c7b5b0c-1f6a-4c80-8d1a-bbbbbbbbbbbb")
-        assert not taken(in_flight, *lines(request, whole, at_ms=1_000 + 10 * request))
+        *sent, trailer = lines(request, whole, at_ms=1_000 + 10 * request)
+        assert not taken(in_flight, *sent)
+        in_flight.add(
+            GROUP, ID, replace(trailer, message=json.dumps({"payload": trailer.message})) if vended else trailer
+        )
     assert not taken(in_flight, *lines(50, (*BEGINNING, *END), at_ms=2_000))
     assert kept(in_flight) == [event.message.removeprefix(f"({ID}) ") for event in began]
+
+
+def test_an_id_that_is_shared_in_one_log_group_is_none_that_is_shared_in_another():
+    in_flight, other = InFlight(max_request_ms=30_000), GROUP._replace(name="another")
+    began = lines(1, BEGINNING, at_ms=1_000)
+    taken(in_flight, *began, *lines(2, BEGINNING, at_ms=1_500), *lines(2, END, at_ms=2_000))
+    for request in (3, 4):
+        assert not list(in_flight.unusual(other, lines(request, BEGINNING, at_ms=1_000), {}, None))
+    assert not list(in_flight.unusual(other, [*lines(3, END, at_ms=2_000), *lines(4, END, at_ms=2_000)], {}, None))
+    assert not taken(in_flight, *lines(5, BEGINNING, at_ms=2_000), *lines(5, END, at_ms=2_500))
+    assert kept(in_flight) == [event.message.removeprefix(f"({ID}) ") for event in began]
+    assert not in_flight.has(other, ID)
 
 
 def test_an_end_that_is_told_again_as_of_another_delivery_is_taken_as_told_last():
@@ -86,6 +105,18 @@ def test_an_end_that_is_told_again_as_of_another_delivery_is_taken_as_told_last(
     in_flight.add(GROUP, ID, replace(end, ingested_at_ms=8_000))
     in_flight.end(GROUP, ID, end)
     assert kept(in_flight) == [event.message.removeprefix(f"({ID}) ") for event in other]
+
+
+def test_lines_whose_end_never_came_are_forgotten_beside_others_of_their_id():
+    in_flight = InFlight(max_request_ms=30_000)
+    taken(in_flight, *lines(1, BEGINNING, at_ms=1_000))
+    taken(in_flight, *lines(2, BEGINNING, at_ms=2_000), *lines(3, BEGINNING, at_ms=2_000), *lines(3, END, at_ms=2_500))
+    in_flight.forget_before(1_001)
+    in_flight.forget_before(1_001)
+    assert kept(in_flight) == [event.message.removeprefix(f"({ID}) ") for event in lines(2, BEGINNING, at_ms=2_000)]
+    taken(in_flight, *lines(2, BEGINNING, at_ms=2_000), *lines(3, BEGINNING, at_ms=2_000), *lines(3, END, at_ms=2_500))
+    in_flight.forget_before(3_000)
+    assert not in_flight.has(GROUP, ID)
 
 
 def test_lines_whose_end_never_came_are_forgotten():

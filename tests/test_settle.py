@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from exporter import execution_log
 from exporter.model import AccessGlance, AccessRecord, Api, Failure, LogEvent, RequestTimeline, Window
-from exporter.segments import ExecutionLine, request_of, segments_of
+from exporter.segments import Crowd, ExecutionLine, segments_of
 from exporter.settle import Horizon, SettleReason, settle_reason
 from exporter.units import AccessLine, Unit, claim_placeholders, units_of
 from exporter.windows import ReadState, Timing
@@ -344,16 +344,21 @@ def test_placeholder_lines_are_claimed_as_a_look_at_all_of_them_would(placeholde
 
 @given(st.lists(st.tuples(st.integers(0, 90), st.integers(0, 29), st.integers(1, 4)), min_size=1, max_size=12))
 def test_the_request_that_an_end_ends_is_the_part_it_is_in_where_each_came_in_one_batch(requests):
-    lines: list[ExecutionLine] = []
+    lines: list[LogEvent] = []
     for number, (arrival, duration, batch) in enumerate(requests):
         at_ms, end_ms = NOON + arrival * 1_000, NOON + (arrival + duration) * 1_000
         texts = [f"Extended Request Id: x{number}=", "Starting execution", "Method completed with status: 200"]
         for text, when in zip(texts, (at_ms, at_ms, end_ms), strict=True):
             index = sum(1 for one in lines if one.ingested_at_ms == NOON + batch)
-            sent = event(when, f"({ID}) {text}", batch=batch, index=index, ingested_ms=NOON + batch)
-            lines.append(ExecutionLine.of(EXECUTION, sent))
-    for segment in segments_of(lines):
-        assert request_of(segment[-1].event_id, lines) == {line.event_id for line in segment}
+            lines.append(event(when, f"({ID}) {text}", batch=batch, index=index, ingested_ms=NOON + batch))
+    crowd, by_id = Crowd(), {line.event_id: line for line in lines}
+    crowd.add(lines)
+    for segment in segments_of([ExecutionLine.of(EXECUTION, line) for line in lines]):
+        left = [line for line in crowd.lines if line.event_id not in {one.event_id for one in segment}]
+        assert crowd.end(by_id[segment[-1].event_id])
+        assert crowd.lines == left
+        assert crowd.links == sum("Extended" in line.message for line in left)
+    assert not crowd.lines
 
 
 TEXTS = ("Extended Request Id: x1=", "Starting execution", "Method completed with status: 504", "X-ray Tracing ID : 1")

@@ -85,7 +85,7 @@ class InFlight:
         if crowd.links < 2:
             return
         crowd.add([last])
-        if not crowd.end(last):
+        if not crowd.end(last.event_id):
             if len(crowd) > _MOST_PARTS:
                 return
             segments = segments_of([ExecutionLine.of(group, line) for line in crowd.lines], self._max_request_ms)

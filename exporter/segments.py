@@ -7,7 +7,7 @@ file reads no lines, keeps nothing and judges nothing.
 
 from bisect import bisect_left, insort
 from collections.abc import Collection, Iterable, Sequence
-from typing import Self
+from typing import NamedTuple, Self
 
 import msgspec
 
@@ -72,16 +72,31 @@ def segments_of(lines: Iterable[ExecutionLine], longest_ms: int | None = None) -
     return [segment.in_order() for segment in (_rejoined(cuts, longest_ms) if len(cuts) > 1 else cuts)]
 
 
+_LINE, _BEGINNING, _END = "line", "beginning", "end"
+
+
+class _Place(NamedTuple):
+    """Where a line stands among others of its id."""
+
+    batch: int
+    position: int
+    number: int
+    """Each line that comes has a higher one: what is behind it decides no order."""
+    event_id: str
+    what: str
+    """What it is of its request."""
+
+
 class Crowd:
-    """Lines of several requests under one id, of which one ends after the other. None that ends costs a look at all."""
+    """Lines of several requests under one id, which end one after the other without a look at those of all others."""
 
     __slots__ = ("_lines", "_number", "_order", "links")
 
     def __init__(self) -> None:
-        self._lines: dict[str, LogEvent] = {}
+        self._lines: dict[str, tuple[_Place, LogEvent]] = {}
         """By event id, in the order in which they came."""
-        self._order: list[tuple[int, int, int, str, str]] = []
-        """Batch, position in it, a number that goes up, event id, and what it is of its request; sorted."""
+        self._order: list[_Place] = []
+        """Their places, sorted."""
         self._number = 0
         self.links = 0
         """How many requests began."""
@@ -92,14 +107,13 @@ class Crowd:
     @property
     def lines(self) -> list[LogEvent]:
         """All lines, in the order in which they came."""
-        return list(self._lines.values())
+        return [line for _, line in self._lines.values()]
 
     def add(self, lines: Iterable[LogEvent]) -> None:
         """Take lines in that are not here, but for trailers: what they stand behind has ended."""
         for line in lines:
-            known = self._lines.get(line.event_id)
-            if known is not None:
-                if known.ingested_at_ms == line.ingested_at_ms:
+            if line.event_id in self._lines:
+                if self._lines[line.event_id][1].ingested_at_ms == line.ingested_at_ms:
                     continue
                 self.drop([line.event_id])
             _, text = execution_log.split(line.message)
@@ -111,35 +125,33 @@ class Crowd:
                 self.links += 1
             elif execution_log.completed_status(text) is not None:
                 what = _END
-            self._lines[line.event_id] = line
             self._number += 1
-            insort(self._order, (*_batch_order(line), self._number, line.event_id, what))
+            place = _Place(*_batch_order(line), self._number, line.event_id, what)
+            self._lines[line.event_id] = place, line
+            insort(self._order, place)
 
-    def end(self, last: LogEvent) -> bool:
-        """Let go of the request that ends with `last`, which is here. False: it did not come whole, in one batch."""
-        end = bisect_left(self._order, _batch_order(last))
-        while self._order[end][3] != last.event_id:
-            end += 1
-        batch, begin = self._order[end][0], end - 1
-        while begin >= 0 and self._order[begin][0] == batch and self._order[begin][4] == _LINE:
+    def end(self, event_id: str) -> bool:
+        """Let go of the request that ends with this event, which is here. False: it did not come whole in one batch."""
+        last, _ = self._lines[event_id]
+        end = bisect_left(self._order, last)
+        begin = end - 1
+        while begin >= 0 and self._order[begin].batch == last.batch and self._order[begin].what == _LINE:
             begin -= 1
-        if begin < 0 or self._order[begin][0] != batch or self._order[begin][4] != _BEGINNING:
+        if begin < 0 or self._order[begin].batch != last.batch or self._order[begin].what != _BEGINNING:
             return False
-        for *_, event_id, _ in self._order[begin : end + 1]:
-            del self._lines[event_id]
+        for place in self._order[begin : end + 1]:
+            del self._lines[place.event_id]
         del self._order[begin : end + 1]
         self.links -= 1
         return True
 
     def drop(self, event_ids: Collection[str]) -> None:
         """Let go of these lines."""
-        self.links -= sum(what == _BEGINNING for *_, event_id, what in self._order if event_id in event_ids)
-        self._order = [place for place in self._order if place[3] not in event_ids]
-        for event_id in event_ids:
-            self._lines.pop(event_id, None)
-
-
-_LINE, _BEGINNING, _END = "line", "beginning", "end"
+        gone = [place for place in self._order if place.event_id in event_ids]
+        self._order = [place for place in self._order if place.event_id not in event_ids]
+        self.links -= sum(place.what == _BEGINNING for place in gone)
+        for place in gone:
+            del self._lines[place.event_id]
 
 
 def _is_whole(lines: Sequence[ExecutionLine], longest_ms: int | None) -> bool:

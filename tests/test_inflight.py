@@ -1,6 +1,7 @@
 """Execution lines of requests in flight: what is kept of them, and for how long."""
 
 import json
+import sys
 
 import pytest
 from msgspec.structs import replace
@@ -60,6 +61,28 @@ def test_where_a_caller_gives_one_id_to_all_requests_each_goes_by_itself(request
     assert BEGINNING[0].format(7) not in rest
 
 
+def test_an_end_costs_the_same_however_many_requests_of_its_id_are_in_flight():
+    def calls_of(requests: int) -> int:
+        in_flight = InFlight(max_request_ms=30_000)
+        for request in range(requests):
+            taken(in_flight, *lines(request, BEGINNING, at_ms=1_000 + request))
+        taken(in_flight, *lines(1, END, at_ms=2_000))  # it sorts what came until then
+        end, calls = lines(2, END, at_ms=2_000), 0
+
+        def count_call(_frame, event, _argument) -> None:
+            nonlocal calls
+            calls += event in {"call", "c_call"}
+
+        sys.setprofile(count_call)
+        try:
+            taken(in_flight, *end)
+        finally:
+            sys.setprofile(None)
+        return calls
+
+    assert calls_of(1_000) == calls_of(100)
+
+
 @pytest.mark.parametrize(("requests", "left"), [(30, 29), (40, 0)])
 def test_those_that_came_in_several_batches_are_told_apart_while_they_are_few(requests, left):
     in_flight = InFlight(max_request_ms=30_000)
@@ -102,9 +125,19 @@ def test_an_end_that_is_told_again_as_of_another_delivery_is_taken_as_told_last(
     began, other = lines(1, BEGINNING, at_ms=1_000), lines(2, BEGINNING, at_ms=1_500)
     *_, end = lines(1, (*BEGINNING, *END), at_ms=2_000)
     taken(in_flight, *began, *other)
-    in_flight.add(GROUP, ID, replace(end, ingested_at_ms=8_000))
+    in_flight.add(GROUP, ID, replace(end, ingested_at_ms=8_000, at_ms=1_900))
     in_flight.end(GROUP, ID, end)
     assert kept(in_flight) == [event.message.removeprefix(f"({ID}) ") for event in other]
+
+
+@pytest.mark.parametrize("event_id", ["a", "12", "٣" * 56])
+def test_ids_of_events_that_are_not_as_aws_makes_them_break_nothing(event_id):
+    in_flight = InFlight(max_request_ms=30_000)
+    began, ended = lines(1, BEGINNING, at_ms=1_000), lines(1, END, at_ms=2_000)
+    others = lines(2, BEGINNING, at_ms=1_500)
+    sent = [replace(line, event_id=event_id + line.message) for line in (*began, *others, *ended)]
+    again = [replace(sent[-1], at_ms=2_100), replace(sent[-1], at_ms=1_900)]
+    assert not taken(in_flight, *sent, *others, *began, *again, *sent)
 
 
 def test_lines_whose_end_never_came_are_forgotten_beside_others_of_their_id():

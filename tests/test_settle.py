@@ -351,11 +351,11 @@ def test_the_request_that_an_end_ends_is_the_part_it_is_in_where_each_came_in_on
         for text, when in zip(texts, (at_ms, at_ms, end_ms), strict=True):
             index = sum(1 for one in lines if one.ingested_at_ms == NOON + batch)
             lines.append(event(when, f"({ID}) {text}", batch=batch, index=index, ingested_ms=NOON + batch))
-    crowd, by_id = Crowd(), {line.event_id: line for line in lines}
+    crowd = Crowd()
     crowd.add(lines)
     for segment in segments_of([ExecutionLine.of(EXECUTION, line) for line in lines]):
         left = [line for line in crowd.lines if line.event_id not in {one.event_id for one in segment}]
-        assert crowd.end(by_id[segment[-1].event_id])
+        assert crowd.end(segment[-1].event_id)
         assert crowd.lines == left
         assert crowd.links == sum("Extended" in line.message for line in left)
     assert not crowd.lines

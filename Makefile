@@ -60,7 +60,7 @@ lock: $(INSTALLED) ## Lock the dependencies of pyproject.toml by hash (UPGRADE=-
 COMPILE = $(BIN)/uv pip compile --quiet $(UPGRADE) --universal --python-version 3.11 --generate-hashes \
 	--no-emit-index-url --no-emit-find-links --custom-compile-command "make lock" >/dev/null
 
-bench: $(INSTALLED) ## Measure the speed promises (a quarter of an hour; ARGS="pages storm" for some of them)
+bench: $(INSTALLED) ## Measure the speed promises (twenty minutes; ARGS="pages storm" for some of them)
 	@$(BIN)/python -m benchmarks $(ARGS)
 
 clean: ## Remove the virtual environment and everything generated

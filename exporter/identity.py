@@ -18,7 +18,7 @@ from exporter.windows import MINUTE_MS
 Stones = Mapping[tuple[LogGroup, int], Mapping[int, int]]
 """Marks with what they say (`tombstones`), by group and the minute of their file."""
 
-_ACCESS, _ID, _LINKED, _NAMELESS, _UNCLAIMED, _CLAIMED = Mark
+_ACCESS, _ID, _LINKED, _NAMELESS, _UNCLAIMED, _CLAIMED, _ENDED = Mark
 
 
 class Identity:
@@ -115,6 +115,9 @@ class Identity:
 
     def knows_unit(self, unit: Unit) -> bool:
         """Whether execution lines without an access line belong to a failure that is settled."""
+        # Lines that are read again without their beginning may have been put to another's: their end tells.
+        if unit.end_id is not None and self._has(mark(_ENDED, unit.end_id)):
+            return True
         extended = next(iter(unit.extended_ids), None)
         return any(self.knows(text, extended) for text in unit.ids - unit.extended_ids)
 
@@ -172,6 +175,8 @@ class Identity:
         found = {event, linked, *ids.values(), *ats.values(), *(mark(_UNCLAIMED, text) for text in ats)}
         if linked is not None:
             found.update(mark(_LINKED, text) for text in requests)
+        if access is None and unit.end_id is not None:
+            found.add(mark(_ENDED, unit.end_id))
         return stones | {one: 0 for one in found if one is not None}
 
     @staticmethod

@@ -35,6 +35,8 @@ class Mark(StrEnum):
     """A failure under this id was settled without an access line: the first one to come belongs to it."""
     CLAIMED = "Z"
     """…and has come."""
+    ENDED = "T"
+    """A failure without an access line ended with this event; of ids that others had before."""
 
 
 def mark(kind: Mark, text: str) -> int:

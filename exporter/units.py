@@ -65,6 +65,14 @@ class Unit(msgspec.Struct, kw_only=True, gc=False):
         return access, *(line.event_id for line in self.execution)
 
     @property
+    def end_id(self) -> str | None:
+        """The event id of its terminal line."""
+        ends = (
+            one.event_id for one in reversed(self.execution) if execution_log.completed_status(one.text) is not None
+        )
+        return next(ends, None)
+
+    @property
     def linked(self) -> bool:
         """The execution line that names the extended request id is here."""
         return any(line.text.startswith(LINK) for line in self.execution)

@@ -89,6 +89,11 @@ MUTATIONS = (
         edits=(("identity.py", "        self.edition += bool(stones)\n", ""),),
     ),
     Mutation(
+        name="the end of a failure under a used id is not remembered",
+        by=("scenarios.py::test_17_successes_in_two_batches_take_no_failure_of_their_id_for_their_end",),
+        edits=(("identity.py", "            found.add(mark(_ENDED, unit.end_id))\n", "            pass\n"),),
+    ),
+    Mutation(
         name="tombstones of an id that was used before are inscribed over those that are there",
         by=("protocol.py::test_counts_and_labels_are_the_truth[0-reused ids, most of them]",),
         edits=(("identity.py", "if not any(one in taken or self._has(one) for one in ids.values()):", "if ids:"),),

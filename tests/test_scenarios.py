@@ -869,6 +869,34 @@ def test_17_timeouts_in_the_midst_of_many_successes_under_their_id(lives, access
     assert totals == {"200": 360, "504": 40}
 
 
+@pytest.mark.parametrize("seed", [1, 2])
+def test_17_successes_in_two_batches_take_no_failure_of_their_id_for_their_end(lives, seed):
+    """What is read again of a failure, but for its beginning, is put to a success whose end is not here yet."""
+    rng, world, request_id = random.Random(seed), World(), "11111111-1f6a-4c80-8d1a-000000000000"
+    for number in range(800):
+        outcome = "ok" if number % 10 else rng.choice(["timeout", "lambda_error", "permission"])
+        torn = outcome == "ok" and rng.random() < 0.3
+        duration_ms = 29_000 if outcome == "timeout" else rng.randrange(2_000, 20_000)
+        happened = happen(
+            world,
+            outcome,
+            number * 75,
+            request_id=request_id,
+            duration_ms=duration_ms,
+            access_ms=None,
+            execution_ms=None if torn else rng.randrange(1_000, 20_000),
+        )
+        if torn:
+            lines = happened.execution_lines("INFO")
+            cut = rng.randrange(1, len(lines))
+            for part in (lines[:cut], lines[cut:]):
+                world.put(EXECUTION, part, visible_ms=part[-1][0] + rng.randrange(500, 20_000), number=number)
+    life = lives(world, access=False)
+    pass_time(life, 700_000, step_ms=20_000)
+    assert world.failures().total() == 80
+    assert counted(life, "aws_apigateway_failed_requests_total") == world.failures()
+
+
 def test_18_lines_of_any_shape(lives):
     world = World()
     number = 18

@@ -90,7 +90,10 @@ MUTATIONS = (
     ),
     Mutation(
         name="the end of a failure under a used id is not remembered",
-        by=("scenarios.py::test_17_successes_in_two_batches_take_no_failure_of_their_id_for_their_end",),
+        by=(
+            "scenarios.py::test_17_successes_in_two_batches_take_no_failure_of_their_id_for_their_end[1]",
+            "scenarios.py::test_17_successes_in_two_batches_take_no_failure_of_their_id_for_their_end[2]",
+        ),
         edits=(("identity.py", "            found.add(mark(_ENDED, unit.end_id))\n", "            pass\n"),),
     ),
     Mutation(

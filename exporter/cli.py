@@ -24,11 +24,13 @@ from exporter.commands.options import config_file_option, fail, load, option
 from exporter.commands.replay import replay
 from exporter.commands.test_rules import test_rules
 from exporter.config import Config, ConfigError, load_config
-from exporter.daemon import Daemon, WebOptions, heed_signals
+from exporter.daemon import Daemon
 from exporter.ledger import LedgerError
 from exporter.loops import COMPILED
 from exporter.otlp_settings import OtlpError
+from exporter.reloading import WebOptions
 from exporter.rules import RulesError
+from exporter.signals import heed_signals
 from exporter.sources.demo import DemoCloud, DemoUnavailable, demo_config_text, demo_environ
 from exporter.version import VERSION
 

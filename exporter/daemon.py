@@ -4,12 +4,10 @@ It alone names the concrete ledger and the scheduler. A reload reads everything 
 is wrong with it; then watches are exchanged between their polls. Nothing here reads a log line.
 """
 
-import os
-import signal
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import UTC
 from pathlib import Path
 
@@ -19,9 +17,8 @@ from apscheduler.schedulers.background import BackgroundScheduler
 from starlette.routing import Route
 
 from exporter.access_log import AccessFormatError
-from exporter.config import Config, ConfigError, ListenAddress, Watch, masked_yaml
-from exporter.config.document import Mistake
-from exporter.delivery import Delivery, shown_options, span_options
+from exporter.config import Config, ConfigError, Watch, masked_yaml
+from exporter.delivery import Delivery, shown_options
 from exporter.discovery import Discovered
 from exporter.failures import FailurePages, RecentFailures
 from exporter.fleet import Fleet
@@ -31,61 +28,21 @@ from exporter.metrics.self_metrics import SelfMetrics
 from exporter.metrics.totals import Totals
 from exporter.otlp_settings import OtlpError
 from exporter.places import Places
-from exporter.planning import Planner, labelling_of, stage_infos
+from exporter.planning import labelling_of, stage_infos
 from exporter.record import Recorder
-from exporter.rules import RulesError, RuleSet, load_rules, shipped_rules
+from exporter.reloading import Plan, PlanReader, WebOptions
+from exporter.rules import RulesError
 from exporter.scouting import Scout
-from exporter.spans import SpanOptions
 from exporter.version import VERSION
-from exporter.watch_spec import WatchSpec
-from exporter.web import LiveWebConfig, NotReady, WebServer, WebVersion, build_app, parse_listen_address
+from exporter.web import LiveWebConfig, NotReady, WebServer, build_app
 
 _log = structlog.get_logger(__name__)
 
 STOP_GRACE_SECONDS = 10.0
 """How long a stop waits for polls to end and spans to leave; what is not done by then is done after the next start."""
 
-_SAME_SIGNAL_SECONDS = 1.0
-"""A signal to a process group arrives more than once where a parent (make, a shell) passes it on."""
 _MOST_THREADS = 32
 _HOUSEKEEPING_SECONDS = 5
-
-_ONLY_AT_START: Mapping[tuple[str, str], Callable[[Config], object]] = {
-    ("state", "path"): lambda config: config.state.path,
-    ("state", "max_outbox"): lambda config: config.state.max_outbox_bytes,
-    ("web", "listen_address"): lambda config: config.web.listen_address,
-    ("web", "failures_page"): lambda config: config.web.failures_page,
-    ("labels", "max_series"): lambda config: config.labels.max_series,
-    ("labels", "zero_hold"): lambda config: config.labels.zero_hold_ms,
-    ("traces", "endpoint"): lambda config: config.traces.endpoint,
-    ("traces", "protocol"): lambda config: config.traces.protocol,
-    ("traces", "headers"): lambda config: config.traces.headers,
-    ("traces", "timeout"): lambda config: config.traces.timeout_ms,
-    ("traces", "events"): lambda config: config.traces.events,
-}
-"""What a reload refuses to change."""
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class WebOptions:
-    """What the command line says of the web face; it wins over the configuration."""
-
-    listen_address: str | None = None
-    config_file: str | None = None
-    telemetry_path: str = "/metrics"
-    enable_lifecycle: bool = False
-    """Whether `/-/reload` reloads."""
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class _Plan:
-    """A configuration, read in full: nothing can be wrong with it any more."""
-
-    config: Config
-    rules_text: Sequence[tuple[str, str]]
-    rules: RuleSet
-    specs: Sequence[WatchSpec]
-    web: WebVersion
 
 
 class Daemon:
@@ -96,7 +53,7 @@ class Daemon:
         config: Config,
         *,
         environ: Mapping[str, str],
-        web: WebOptions = WebOptions(),
+        web: WebOptions | None = None,
         load: Callable[[], Config] | None = None,
     ) -> None:
         """Open the state and make everything ready; nothing is read yet.
@@ -105,23 +62,13 @@ class Daemon:
         Raises `ConfigError`, `RulesError`, `AccessFormatError`, `OtlpError`, `LedgerError`, ValueError or OSError with
         what is wrong and what to do.
         """
-        self._environ = environ
-        self._options = web
-        self._load = load
+        web = web or WebOptions()
         self._stop = threading.Event()
         self._reloading = threading.Lock()
-        self._planner = Planner()
-        config = self._with_options(config)
+        config = web.over(config)
         self._web_config = LiveWebConfig(config.web.config_file)
-        options = span_options(config, environ)
-        rules_text = _rules_text(config)
-        self._plan = _Plan(
-            config=config,
-            rules_text=rules_text,
-            rules=_rules(rules_text),
-            specs=self._planner.plan(config, config.watches),
-            web=self._web_config.version,
-        )
+        self._plans = PlanReader(environ=environ, options=web, load=load, web_config=self._web_config)
+        self._plan = self._plans.first(config)
         self._ledger = SqliteLedger(Path(config.state.path))
         self._totals = Totals(
             zero_hold_ms=config.labels.zero_hold_ms, max_series=config.labels.max_series, now_ms=_monotonic_ms
@@ -132,7 +79,7 @@ class Daemon:
         self._metrics.show_series(self._totals)
         self._delivery = Delivery(config, environ, self._ledger, self._metrics)
         self._recent = RecentFailures(since_ms=_now_ms()) if config.web.failures_page else None
-        self._recorder = self._make_recorder(config, options)
+        self._recorder = self._make_recorder(self._plan)
         self._scheduler = BackgroundScheduler(
             executors={"default": ThreadPoolExecutor(_MOST_THREADS)},
             job_defaults={"coalesce": True, "max_instances": 1, "misfire_grace_time": None},
@@ -221,7 +168,7 @@ class Daemon:
         """
         with self._reloading:
             try:
-                plan = self._read_anew()
+                plan = self._plans.again(self._plan, self._found_watches())
             except (ConfigError, RulesError, AccessFormatError, OtlpError) as error:
                 self._metrics.config_last_reload_successful.set(0)
                 _log.error("configuration not reloaded; the one in force stays", mistakes=str(error))
@@ -230,37 +177,11 @@ class Daemon:
             _log.info("configuration reloaded", watches=len(plan.specs))
             return None
 
-    def _read_anew(self) -> _Plan:
-        """Everything that a reload puts in force, or one of the errors."""
-        if self._load is None:
-            raise ConfigError(
-                "configuration", [Mistake(0, (), "it does not come from a file; there is nothing to reload")]
-            )
-        old = self._plan
-        config = self._with_options(self._load())
-        mistakes = [
-            Mistake(0, path, "cannot change while running; restart the exporter")
-            for path, value_of in _ONLY_AT_START.items()
-            if value_of(config) != value_of(old.config)
-        ]
-        if mistakes:
-            raise ConfigError("configuration", mistakes)
-        rules_text = _rules_text(config)
-        span_options(config, self._environ)
-        return _Plan(
-            config=config,
-            rules_text=rules_text,
-            rules=old.rules if rules_text == old.rules_text else _rules(rules_text),
-            web=self._web_config.read(config.web.config_file),
-            # Last: a plan that is not put in force must not be remembered.
-            specs=self._planner.plan(config, self._all_watches(config)),
-        )
-
-    def _put_in_force(self, plan: _Plan) -> None:
+    def _put_in_force(self, plan: Plan) -> None:
         """Nothing of this can fail."""
         config, old = plan.config, self._plan.config
         if (config.failures, labelling_of(config), config.traces) != (old.failures, labelling_of(old), old.traces):
-            self._recorder = self._make_recorder(config, span_options(config, self._environ))
+            self._recorder = self._make_recorder(plan)
         self._plan = plan
         self._web_config.take(plan.web)
         self._places.set_accounts(config.accounts)
@@ -274,20 +195,17 @@ class Daemon:
     def _take_discovered(self, found: Discovered) -> None:
         """Watch what was found, from now on."""
         with self._reloading:
-            plan = replace(
-                self._plan, specs=self._planner.plan(self._plan.config, self._all_watches(self._plan.config))
-            )
+            plan = self._plans.with_watches(self._plan, self._found_watches())
             if plan.specs != self._plan.specs:
                 _log.info("watches changed by discovery", watches=len(plan.specs), found=len(found.watches))
             self._plan = plan
             self._set_watches(plan)
 
-    def _all_watches(self, config: Config) -> Sequence[Watch]:
-        """Those configured and those found; configured ones first, so that they win in shared groups."""
-        found = self._scout.found if config.discover is not None else None
-        return config.watches if found is None else (*config.watches, *found.watches)
+    def _found_watches(self) -> Sequence[Watch]:
+        found = self._scout.found
+        return () if found is None else found.watches
 
-    def _set_watches(self, plan: _Plan) -> None:
+    def _set_watches(self, plan: Plan) -> None:
         found = self._scout.found
         self._fleet.apply(plan.specs, rules=plan.rules, recorder=self._recorder)
         by_hand = stage_infos(plan.config.watches)
@@ -312,13 +230,13 @@ class Daemon:
             return [NotReady("discovery", "the accounts were not looked at yet"), *self._fleet.not_ready()]
         return self._fleet.not_ready()
 
-    def _make_recorder(self, config: Config, options: SpanOptions | None) -> Recorder:
-        recent, shown = self._recent, shown_options(config)
+    def _make_recorder(self, plan: Plan) -> Recorder:
+        config, recent, shown = plan.config, self._recent, shown_options(plan.config)
         return Recorder(
             wants=config.failures.wants,
             admit=self._totals.admit,
             labelling=labelling_of(config),
-            span_options=options,
+            span_options=plan.span_options,
             budget=config.traces.budget.of,
             show=lambda told: None if recent is None else recent.add(told, shown),
         )
@@ -327,15 +245,6 @@ class Daemon:
         if self._recent is None:
             return ()
         return FailurePages(self._recent, causes=lambda: self._plan.rules.causes, now_ms=_now_ms).routes()
-
-    def _with_options(self, config: Config) -> Config:
-        """The configuration with what the command line says instead."""
-        changes: dict[str, object] = {}
-        if self._options.listen_address is not None:
-            changes["listen_address"] = ListenAddress(*parse_listen_address(self._options.listen_address))
-        if self._options.config_file is not None:
-            changes["config_file"] = self._options.config_file
-        return replace(config, web=config.web.model_copy(update=changes))
 
     # --------------------------------------------------------------------------------------------------- housekeeping
 
@@ -351,51 +260,6 @@ class Daemon:
             self._ledger.forget(gone)
             self._totals.forget(gone)
         self._fleet.stretch_intervals()
-
-
-def heed_signals(daemon: Daemon) -> None:
-    """From now on SIGTERM and SIGINT ask the daemon to stop, a second one ends the process, and SIGHUP reloads.
-
-    To be called before the daemon starts: until then a SIGHUP ends the process.
-    """
-    asked_at: list[float] = []
-
-    def on_signal(number: int, _: object) -> None:
-        now = time.monotonic()
-        if not asked_at:
-            _log.info("stopping", signal=signal.Signals(number).name)
-            asked_at.append(now)
-            daemon.ask_to_stop()
-        elif now - asked_at[0] > _SAME_SIGNAL_SECONDS:
-            os._exit(128 + number)  # nothing is lost: what is not committed is read again
-
-    def on_hangup(_: int, __: object) -> None:
-        # Not here: a signal handler interrupts whatever the main thread is doing.
-        threading.Thread(target=daemon.reload, name="reload", daemon=True).start()
-
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, on_signal)
-    signal.signal(signal.SIGHUP, on_hangup)
-
-
-def _rules_text(config: Config) -> Sequence[tuple[str, str]]:
-    """The rules files, by path. Raises ConfigError."""
-    texts = []
-    for path in config.rules:
-        try:
-            texts.append((path, Path(path).read_text(encoding="utf-8")))
-        except OSError as error:
-            raise ConfigError(path, [Mistake(0, (), f"cannot be read: {error.strerror or error}")]) from None
-        except UnicodeDecodeError:
-            raise ConfigError(path, [Mistake(0, (), "is not UTF-8 text; save it as UTF-8")]) from None
-    return texts
-
-
-def _rules(texts: Sequence[tuple[str, str]]) -> RuleSet:
-    rules = shipped_rules()
-    for path, text in texts:
-        rules = load_rules(text, source=path, extends=rules)
-    return rules
 
 
 def _now_ms() -> int:

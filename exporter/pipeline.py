@@ -7,41 +7,27 @@ ledger, starts no threads and never sleeps.
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 from exporter import metrics
-from exporter.audit import Audit
 from exporter.correlate import Correlator
 from exporter.describing import Describer
-from exporter.fetching import Timelines, failure_readers, full_readers
-from exporter.filtering import Filters
 from exporter.ledger import Ledger, LedgerError
+from exporter.listing import Lister, Listings
 from exporter.memory import Memory, Outcome, remember
 from exporter.metrics.self_metrics import SelfMetrics
 from exporter.metrics.totals import Totals
 from exporter.model import Api, Commit, CounterKey, LogGroup, Window
 from exporter.pacing import Pace
-from exporter.reading import GroupReader
 from exporter.record import Recorder
 from exporter.rules import RuleSet
 from exporter.settle import Horizon
-from exporter.sources import GroupUnreadable, PatternRefused, Source, SourceError
-from exporter.taking import Directory, Uncounted
-from exporter.tally import Seen
+from exporter.sources import Source, SourceError
+from exporter.taking import Directory
 from exporter.telling import Teller
 from exporter.tombstones import Tombstones
 from exporter.watch_spec import WatchSpec
-from exporter.windows import (
-    MINUTE_MS,
-    Pass,
-    Slice,
-    Timing,
-    advance,
-    next_sweep,
-    pages_a_poll,
-    read_windows,
-)
+from exporter.windows import MINUTE_MS, Slice, Timing, advance, next_sweep, read_windows
 
 _CLOCK_TOLERANCE_MS = 2_000
 _MORE_LOOKS = 2
@@ -105,32 +91,28 @@ class Watch:
             reach_lead_ms=0 if self._access else spec.max_request_ms,
         )
         self._directory = Directory(list(dict.fromkeys(api for item in spec.groups for api in item.apis)))
-        self._parsers = {item.group: item.parser for item in self._access if item.parser is not None}
         self._describer = Describer(
-            parsers=self._parsers,
+            parsers={item.group: item.parser for item in self._access if item.parser is not None},
             directory=self._directory,
             execution_apis={item.group: item.apis for item in self._execution},
         )
         self._memory: Memory | None = None
-        self._readers: Sequence[GroupReader] = ()
-        self.fetches_failures = spec.fetch == "failures"
-        """Whether to fetch failing lines only, where that can be relied on; taken up by the next poll."""
-        self._filters = Filters(spec)
-        self._failures_only = False
-        self._timelines: Timelines | None = None
         self._pace = Pace(self._timing, groups=len(spec.groups), poll_interval_ms=spec.poll_interval_ms)
+        self._lister = Lister(
+            spec,
+            source=source,
+            directory=self._directory,
+            admit=totals.admit,
+            teller=self._teller,
+            pace=self._pace,
+        )
         self._planned = 0.0
         """When the poll asked what time it is, in ticks."""
-        self._pages = 0
         self._seeded: set[Api] = set()
-        self._audit = Audit()
-        self.left_out: Mapping[LogGroup, str] = {}
-        """Execution groups that cannot be read at the moment, with the reason."""
 
     def poll(self) -> PollOutcome:
         """Read, judge and commit what is due. Returns how it ended; raises only what nobody foresaw."""
-        began = self._ticks()
-        self._pages = 0
+        began, pages_before = self._ticks(), self._lister.pages
         message = ""
         unreadable: dict[str, str] = {}
         try:
@@ -147,18 +129,23 @@ class Watch:
             message = "; ".join(f"{group.name}: {reason}" for group, reason in self.left_out.items())
         unreadable |= {group.name: reason for group, reason in self.left_out.items()}
         self._teller.polled(outcome, self._ticks() - began, unreadable, self._source.now_ms())
-        return PollOutcome(outcome, self._pages, message, self._pages_in_full())
+        pages = self._lister.pages - pages_before
+        in_full = self._lister.pages_of_all_lines(self._timing) if self._lister.by_id else pages
+        return PollOutcome(outcome, pages, message, in_full)
 
-    def _pages_in_full(self) -> float:
-        if not self._failures_only:
-            return self._pages
-        found = 0.0
-        for item in self.spec.groups:
-            density = self._filters.pages_per_ms(item.group)
-            if density is None:
-                return float("inf")  # not known yet: no reason to try
-            found += min(pages_a_poll(density, self._timing, self.spec.poll_interval_ms))
-        return found
+    @property
+    def left_out(self) -> Mapping[LogGroup, str]:
+        """Execution groups that cannot be read at the moment, with the reason."""
+        return self._lister.left_out
+
+    @property
+    def fetches_failures(self) -> bool:
+        """Whether to fetch failing lines only, where that can be relied on; taken up by the next poll."""
+        return self._lister.fetches_failures
+
+    @fetches_failures.setter
+    def fetches_failures(self, wanted: bool) -> None:
+        self._lister.fetches_failures = wanted
 
     @property
     def stages(self) -> Sequence[Api]:
@@ -188,30 +175,16 @@ class Watch:
                 self._memory = None  # where to begin was reckoned by the wrong clock, too
             raise _WrongClock
 
-    def _choose_lines(self, now_ms: int) -> None:
-        """Fetch all lines, or failing ones: a change begins anew from the last commit, as a crash would."""
-        if self.spec.fetch == "all":
-            return
-        changed = self.fetches_failures and self._filters.check(self._source, now_ms)
-        wanted = self.fetches_failures and self._filters.usable
-        changed = changed or wanted != self._failures_only
-        if changed:
-            self._failures_only = wanted
-            self._memory = None
-            self._audit = Audit()  # its counts are of other lines
-        self._teller.fetches(failures_only=wanted, changed=changed)
-
     def _read_plan(self, began: float) -> str:
         now_ms = self._source.now_ms()
         self._planned = self._ticks()
-        self._choose_lines(now_ms)
+        if self._lister.choose_lines(now_ms):
+            self._memory = None  # begin anew from the last commit, as after a crash
         memory = self._memory
         restarted = memory is None
         if memory is None:
             memory = self._memory = self._remember(now_ms)
-            correlator = memory.correlator
-            self._timelines = Timelines(self.spec, correlator, self._filters) if self._failures_only else None
-            self._readers = self._make_readers(correlator)
+            self._lister.begin(memory.correlator)
             self._seed(now_ms)
         plan = self._plan(memory, now_ms, restarted=restarted)
         while plan:
@@ -229,7 +202,7 @@ class Watch:
             if self._stopping():
                 return "stopped"
             self._read_slice(memory, sweep, now_ms)
-        self._audit_late_lines(now_ms)
+        self._lister.audit(now_ms)
         return "ok"
 
     def _plan(self, memory: Memory, now_ms: int, *, restarted: bool) -> list[Slice]:
@@ -241,16 +214,6 @@ class Watch:
             slice_ms=self._pace.slice_ms,
             restarted=restarted,
         )
-
-    def _audit_late_lines(self, now_ms: int) -> None:
-        readable = [item.group for item in self.spec.groups if item.group not in self.left_out]
-        for group, window, noted in self._audit.due(now_ms, readable):
-            try:
-                reader = GroupReader(group, Uncounted(), self._pattern_of(group))
-                listed = reader.read(self._source, window, new_since_ms=now_ms, audited=window)
-            except SourceError:
-                continue  # a sample less; what was read stays read
-            self._teller.audited(group, max(0, listed.audited - noted))
 
     def _read_slice(self, memory: Memory, part: Slice, now_ms: int) -> bool:
         """Read, judge and commit a slice. False: it would take too much memory; a shorter one is to be read instead."""
@@ -271,35 +234,21 @@ class Watch:
             listed=[window for _, window in part],
             has_access=bool(self._access),
             has_execution=bool(self._execution),
-            execution_left_out=bool(listed.left_out),
+            execution_left_out=bool(self.left_out),
         )
-        if self._timelines is not None:
-            horizon = self._ask(self._timelines, horizon, now_ms)
-        else:
-            self._note_left_out(listed.left_out)
-            for _ in range(_MORE_LOOKS):
-                if not memory.correlator.overlooked(horizon):
-                    break
-                for group, seen in self._list_windows(memory, part, now_ms).seen.items():
-                    listed.seen.setdefault(group, []).extend(seen)
+        horizon = self._lister.ask(horizon, now_ms)
+        for _ in range(_MORE_LOOKS):
+            if not memory.correlator.overlooked(horizon):
+                break
+            for group, seen in self._list_windows(memory, part, now_ms).seen.items():
+                listed.seen.setdefault(group, []).extend(seen)
         judged = memory.correlator.judge(horizon)
         recorded = self._recorder.record(judged.settled)
         self._commit(memory, Outcome(state, horizon, judged, recorded, listed.seen, now_ms))
-        for (group, minute), lines in listed.noted.items():
-            self._audit.note(group, minute, lines)
+        self._lister.committed(listed)
         return True
 
-    def _ask(self, timelines: Timelines, horizon: Horizon, now_ms: int) -> Horizon:
-        """Fetch the execution lines of open requests by id. Returns the horizon with what that has brought."""
-        asked = timelines.ask(self._source, replace(horizon, asked={}, execution_left_out=bool(self.left_out)), now_ms)
-        self._pages += asked.pages
-        for group, events in asked.events.items():
-            self._teller.listed(group, events)
-        if asked.windows:
-            self._note_left_out(asked.left_out)
-        return replace(horizon, asked=asked.windows, execution_left_out=bool(self.left_out))
-
-    def _list_windows(self, memory: Memory, part: Slice, now_ms: int, known: int | None = None) -> "_Listings":
+    def _list_windows(self, memory: Memory, part: Slice, now_ms: int, known: int | None = None) -> Listings:
         """List every group in every window of a slice, each to its end.
 
         `known`: how many ids were open before. Raises `_Crowded` when too many more are; None: never.
@@ -312,42 +261,14 @@ class Watch:
             if known is not None and self._pace.is_crowded(part, len(memory.correlator.open_ids) - known):
                 raise _Crowded
 
-        result = _Listings(seen={}, left_out={}, noted={})
-        frontier_ms = memory.state.frontier_ms
-        new_frontier_ms = advance(memory.state, part, now_ms=now_ms, timing=self._timing).frontier_ms
-        for why, window in part:
-            for reader in self._readers:
-                audited = None
-                if why in {Pass.SWEEP, Pass.WIDE}:
-                    audited = self._audit.minute(reader.group, frontier_ms, new_frontier_ms)
-                try:
-                    listed = reader.read(
-                        self._source,
-                        window,
-                        new_since_ms=memory.polled_at_ms,
-                        audited=audited,
-                        parts=self._pace.parts(window),
-                        after_page=look_around,
-                    )
-                except PatternRefused:
-                    self._filters.refused(reader.group)
-                    raise
-                except GroupUnreadable as error:
-                    if not self._access or reader.group in self._parsers:
-                        raise
-                    result.left_out[reader.group] = error.reason
-                    continue
-                result.pages += listed.cost_pages
-                if why is not Pass.SWEEP:
-                    self._pages += listed.pages
-                result.seen.setdefault(reader.group, []).append(listed.seen)
-                if audited is not None:
-                    result.noted[reader.group, audited] = listed.audited
-                self._teller.listed(reader.group, listed.events, listed.delay_ms)
-                if result.server_ms is None and listed.server_at_ms is not None:
-                    result.server_ms = listed.server_at_ms
-                    self._check_clock(memory, now_ms - result.server_ms)
-        return result
+        after = advance(memory.state, part, now_ms=now_ms, timing=self._timing)
+        return self._lister.list_slice(
+            part,
+            passed=Window(memory.state.frontier_ms, after.frontier_ms),
+            new_since_ms=memory.polled_at_ms,
+            after_page=look_around,
+            check_clock=lambda server_ms: self._check_clock(memory, now_ms - server_ms),
+        )
 
     def _commit(self, memory: Memory, outcome: Outcome) -> None:
         draft = memory.draft(outcome, born=self._new_stages(), max_request_ms=self.spec.max_request_ms)
@@ -388,22 +309,8 @@ class Watch:
             describe=self._describer.describe,
             classify=self._rules.classify,
             max_request_ms=self.spec.max_request_ms,
-            by_id=self._failures_only,
+            by_id=self._lister.by_id,
         )
-
-    def _make_readers(self, correlator: Correlator) -> Sequence[GroupReader]:
-        if self._timelines is None:
-            return full_readers(self.spec, directory=self._directory, correlator=correlator, admit=self._totals.admit)
-        return failure_readers(
-            self.spec,
-            directory=self._directory,
-            correlator=correlator,
-            admit=self._totals.admit,
-            filters=self._filters,
-        )
-
-    def _pattern_of(self, group: LogGroup) -> str | None:
-        return self._filters.pattern_of(group) if self._failures_only else None
 
     def _seed(self, now_ms: int) -> None:
         """Show every cause of every configured stage at 0 before anything is read."""
@@ -421,20 +328,3 @@ class Watch:
             if api not in self._seeded
             for cause in self._rules.causes.values()
         )
-
-    def _note_left_out(self, left_out: Mapping[LogGroup, str]) -> None:
-        self._teller.left_out(self.left_out, left_out)
-        self.left_out = left_out
-
-
-@dataclass(kw_only=True, slots=True)
-class _Listings:
-    """What listing the windows of a slice came to."""
-
-    seen: dict[LogGroup, list[Seen]]
-    left_out: dict[LogGroup, str]
-    noted: dict[tuple[LogGroup, Window], int]
-    """How many lines the minutes to be audited have."""
-    server_ms: int | None = None
-    """The service's clock when the first of them began."""
-    pages: float = 0.0

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from exporter import execution_log
+from exporter import execution_facts, execution_log
 from exporter.execution_log import MAX_TEXT, PLACEHOLDER_IDS, completed_status, is_routine, parse, split
 from exporter.model import ExecutionStep, LogEvent, Step, Unreadable
 from exporter.redaction import REDACTED
@@ -702,10 +702,10 @@ def test_a_line_read_again_is_read_alike(text: str, more: str) -> None:
 def test_lines_are_remembered_in_bounds_and_only_if_nothing_of_them_was_cut() -> None:
     read = []
 
-    @execution_log._remembering
-    def reader(head: str, text: str) -> execution_log._Facts:
+    @execution_facts._remembering
+    def reader(head: str, text: str) -> execution_facts.Facts:
         read.append(text)
-        return execution_log._Facts(text.replace("secret", REDACTED))
+        return execution_facts.Facts(text.replace("secret", REDACTED))
 
     for text in ("of one route", "a secret", "x" * 513):
         assert reader("", text) == reader("", text)

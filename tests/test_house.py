@@ -36,7 +36,7 @@ ROOMS = {
         "access_values",
         "access_variables",
     },
-    "execution log": {"execution_log", "envelope", "dumps"},
+    "execution log": {"execution_log", "execution_facts", "envelope", "dumps"},
     "correlation": {
         "correlate",
         "settle",
@@ -61,6 +61,7 @@ ROOMS = {
     "logs": {"logs"},
     "pipeline": {
         "pipeline",
+        "listing",
         "pacing",
         "telling",
         "fetching",
@@ -75,7 +76,7 @@ ROOMS = {
     "outbox": {"outbox", "delivery"},
     "excerpt": {"excerpt", "rule_check"},
     "web": {"web"},
-    "daemon": {"daemon", "fleet", "places", "planning", "scouting"},
+    "daemon": {"daemon", "fleet", "places", "planning", "reloading", "scouting", "signals"},
     "policies of IAM": {"iam"},
     "find": {"find"},
     "failures": {"failures"},

@@ -21,8 +21,9 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from exporter.config import load_config
-from exporter.daemon import Daemon, WebOptions
+from exporter.daemon import Daemon
 from exporter.ledger import LedgerError
+from exporter.reloading import WebOptions
 from tests.certificates import Authority
 from tests.fakes import FakeCloudWatch
 

@@ -6,28 +6,23 @@ print, and every line that shares an id with one of those. A watch's correlator 
 holds memory only, so that a crash loses nothing that a restart would not read again. It does no I/O and knows no clock.
 """
 
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-
-from msgspec.structs import replace
+from collections.abc import Collection, Iterable, Mapping, Sequence
 
 from exporter import execution_log
 from exporter.identity import Identity
 from exporter.inflight import InFlight, count_end
 from exporter.loops import Ended
-from exporter.model import AccessGlance, Failure, LogEvent, LogGroup, RequestTimeline
+from exporter.model import AccessGlance, LogEvent, LogGroup
 from exporter.open_requests import OpenRequest, OpenRequests
 from exporter.segments import TRAILERS, ExecutionLine, extended_id_of, segments_of
 from exporter.settle import Horizon, Judged, Settled, SettleReason, is_failed, settle_reason
 from exporter.tombstones import Tombstones, joinable_ids
-from exporter.units import AccessLine, Unit, claim_placeholders, units_of
+from exporter.units import AccessLine, Unit
+from exporter.verdicts import Classify, Describe, Verdicts
 from exporter.windows import MINUTE_MS
 
 _NO_LINKS = 100
 """So many failures in a row without the line that names their extended id: it is not logged (level ERROR)."""
-
-
-Describe = Callable[[Unit], RequestTimeline]
-Classify = Callable[[RequestTimeline], Failure | None]
 
 
 class Correlator:
@@ -38,7 +33,6 @@ class Correlator:
         *,
         tombstones: Mapping[LogGroup, Tombstones],
         has_access: bool,
-        has_execution: bool,
         describe: Describe,
         classify: Classify,
         max_request_ms: int,
@@ -47,14 +41,13 @@ class Correlator:
     ) -> None:
         """`by_id`: execution lines are asked for by the ids of open requests, so that no listing passes over any."""
         self._identity = Identity(tombstones, has_access=has_access, by_access_alone=by_id and has_access)
-        self._has_access = has_access
-        self._has_execution = has_execution
-        self._describe = describe
-        self._classify = classify
         self._max_request_ms = max_request_ms
         self._max_open = max_open
         # Where lines are asked for by id, no look passes over any.
         self._open = OpenRequests(notes_news=not by_id)
+        self._verdicts = Verdicts(
+            self._open, self._identity, describe=describe, classify=classify, max_request_ms=max_request_ms
+        )
         self._in_flight = InFlight(max_request_ms=max_request_ms)
         self._absorbed: dict[str, AccessLine] = {}
         self._unproven: dict[str, int] = {}
@@ -193,23 +186,25 @@ class Correlator:
 
     def failing(self) -> list[Unit]:
         """The open requests that failed and would be counted, by the lines that are here."""
-        units = (unit for request in self._open for unit in self._units(request))
-        return [unit for unit in units if unit.failure is not None and self._is_countable(unit)]
+        units = (unit for request in self._open for unit in self._verdicts.units(request))
+        return [unit for unit in units if unit.failure is not None and self._verdicts.is_countable(unit)]
 
     def judge(self, horizon: Horizon) -> Judged:
         """Decide which open requests are final. Changes nothing that a second call would not decide again."""
         waiting: list[Unit] = []
         settled: list[Settled] = []
-        units = [unit for request in self._open for unit in self._units(request)]
-        units = self._claimed(units, horizon)
+        units = [unit for request in self._open for unit in self._verdicts.units(request)]
+        units = self._verdicts.claimed(units, horizon)
         # What the last look has opened, no other has looked at: lines of it may have become visible behind that look.
-        unseen = {unit.key for request in self._open.news for unit in self._units(request) if self._may_be_torn(unit)}
+        unseen = {
+            unit.key for request in self._open.news for unit in self._verdicts.units(request) if self._may_be_torn(unit)
+        }
         for unit in units:
-            if unit.failure is None or not self._is_countable(unit):
+            if unit.failure is None or not self._verdicts.is_countable(unit):
                 continue
             # Under an id that others used, lines may be theirs, until all have been read: those without an extended id,
             # and those that came apart from the line that names it.
-            shares = self._shares_id(unit)
+            shares = self._verdicts.shares_id(unit)
             own = not shares or (unit.linked and unit.came_at_once) or self._unlinked >= _NO_LINKS
             reason = settle_reason(unit, horizon, own=own)
             if reason is None or (unseen and reason is SettleReason.COVERED and unit.key in unseen):
@@ -231,7 +226,7 @@ class Correlator:
                     unit=unit,
                     failure=unit.failure,
                     reason=SettleReason.OVERFLOW,
-                    reused_id=self._shares_id(unit),
+                    reused_id=self._verdicts.shares_id(unit),
                 )
                 for unit in waiting[:surplus]
                 if unit.failure is not None
@@ -254,11 +249,11 @@ class Correlator:
         """
         return any(
             unit.access is None
-            and (self._has_access or not unit.terminal or self._may_be_torn(unit))
+            and (horizon.has_access or not unit.terminal or self._may_be_torn(unit))
             and (unit.last_ms < horizon.state.frontier_ms or settle_reason(unit, horizon) is not None)
-            and (self._is_countable(unit) or self._may_yet_join(unit))
+            and (self._verdicts.is_countable(unit) or self._may_yet_join(unit))
             for request in self._open.take_news()
-            for unit in self._units(request)
+            for unit in self._verdicts.units(request)
         )
 
     def _may_be_torn(self, unit: Unit) -> bool:
@@ -267,7 +262,7 @@ class Correlator:
 
     def _may_yet_join(self, unit: Unit) -> bool:
         """Whether the line that names the extended id, which alone joins it to its access line, was passed over."""
-        return not unit.extended_ids and self._unlinked < _NO_LINKS and not self._knows(unit)
+        return not unit.extended_ids and self._unlinked < _NO_LINKS and not self._verdicts.knows(unit)
 
     def settle(self, judged: Judged, horizon: Horizon) -> None:
         """Make `judged` final, after it was committed: settled lines go, their marks stay."""
@@ -293,12 +288,12 @@ class Correlator:
         """
         for request in self._open:
             waits = False
-            for unit in self._units(request):
+            for unit in self._verdicts.units(request):
                 if id(unit) in settled:
                     continue
-                if self._knows(unit):  # its tombstone must not go before its lines do
+                if self._verdicts.knows(unit):  # its tombstone must not go before its lines do
                     self._open.remove(unit)
-                elif (unit.failure is not None and self._is_countable(unit)) or (
+                elif (unit.failure is not None and self._verdicts.is_countable(unit)) or (
                     not unit.terminal and unit.last_ms >= old_ms
                 ):
                     waits = True
@@ -313,85 +308,3 @@ class Correlator:
     @staticmethod
     def _may_be_of(unit: Unit, ids: set[str]) -> bool:
         return unit.access is None and not unit.linked and not ids.isdisjoint(unit.ids)
-
-    def _shares_id(self, unit: Unit) -> bool:
-        """Whether its request id is that of another request, too."""
-        for text in unit.ids - unit.extended_ids:
-            request = self._open.by_id.get(text)
-            if request is not None and len(self._units(request)) > 1:
-                return True
-            if (request is None or self._is_used(request)) and self._identity.is_used(text):
-                return True
-        return False
-
-    def _claimed(self, units: list[Unit], horizon: Horizon) -> list[Unit]:
-        """Let execution-only failures that are complete take the placeholder access lines they belong to."""
-        if not (self._has_access and self._has_execution):
-            return units
-        complete = [
-            unit for unit in units if unit.placeholder or settle_reason(unit, horizon) is SettleReason.WATERMARK
-        ]
-        taken: set[int] = set()
-        claimed: list[Unit] = []
-        for executed, placeholder in claim_placeholders(complete, horizon.timing):
-            taken |= {id(executed), id(placeholder)}
-            joined = replace(
-                executed,
-                access=placeholder.access,
-                ids=executed.ids | placeholder.ids,
-                extended_ids=executed.extended_ids | placeholder.extended_ids,
-                first_ms=min(executed.first_ms, placeholder.first_ms),
-                last_ms=max(executed.last_ms, placeholder.last_ms),
-            )
-            claimed.append(self._judged(joined))
-        return [unit for unit in units if id(unit) not in taken] + claimed
-
-    def _is_used(self, request: OpenRequest) -> bool:
-        """Whether a settled failure had one of its ids."""
-        edition = self._identity.edition
-        if not request.is_used and request.unused_in != edition:
-            request.is_used = any(self._identity.is_used(text) for text in request.ids)
-            request.unused_in = edition
-        return request.is_used
-
-    def _knows(self, unit: Unit) -> bool:
-        """Whether execution lines without an access line belong to a failure that is settled."""
-        if unit.access is not None:
-            return False
-        found = [self._open.by_id.get(text) for text in unit.ids]
-        is_used = any(request is None or self._is_used(request) for request in found)
-        return is_used and self._identity.knows_unit(unit)
-
-    def _is_countable(self, unit: Unit) -> bool:
-        """Whether a failure may be counted: by its access line, else only where that can count nothing twice."""
-        return unit.access is not None or (self._identity.counts_executions(unit) and not self._knows(unit))
-
-    def _units(self, request: OpenRequest) -> list[Unit]:
-        if request.units is None:
-            used = len(request.access) > 1 or self._is_used(request)
-            units = units_of(request.access, request.execution, self._max_request_ms if used else None)
-            if len(units) > 1:
-                # A caller may give one id to any number of requests: a line of one changes nothing about the others.
-                units = [request.judged.get(unit.event_ids) or self._judged(unit) for unit in units]
-                request.judged = {unit.event_ids: unit for unit in units}
-            else:
-                units = [self._judged(unit) for unit in units]
-            request.units = units
-        return request.units
-
-    def _judged(self, unit: Unit) -> Unit:
-        if _may_have_failed(unit):
-            unit.timeline = self._describe(unit)
-            unit.failure = self._classify(unit.timeline)
-        return unit
-
-
-def _may_have_failed(unit: Unit) -> bool:
-    """Whether a look at its lines leaves open that it failed: only then they are read in full."""
-    glance = unit.access.glance if unit.access is not None else None
-    if glance is not None and (glance.status is None or is_failed(glance)):
-        return True
-    return any(
-        not execution_log.is_routine(line.text) or (execution_log.completed_status(line.text) or 0) >= 400
-        for line in unit.execution
-    )

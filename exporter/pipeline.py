@@ -305,7 +305,6 @@ class Watch:
         return Correlator(
             tombstones=stones,
             has_access=bool(self._access),
-            has_execution=bool(self._execution),
             describe=self._describer.describe,
             classify=self._rules.classify,
             max_request_ms=self.spec.max_request_ms,

@@ -39,6 +39,7 @@ ROOMS = {
     "execution log": {"execution_log", "execution_facts", "envelope", "dumps"},
     "correlation": {
         "correlate",
+        "verdicts",
         "settle",
         "windows",
         "tally",

@@ -27,7 +27,6 @@ class Watched(Correlator):
         super().__init__(
             tombstones={GROUP: Tombstones()},
             has_access=True,
-            has_execution=False,
             describe=lambda _unit: pytest.fail("nothing is judged here"),
             classify=lambda _timeline: None,
             max_request_ms=30_000,

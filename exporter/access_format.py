@@ -1,15 +1,19 @@
 """A stage's format string as a reader of its lines: the text between `$context` variables shows where values end.
 
-It becomes one regular expression, linear in the line. A format whose lines could be cut in two ways is refused when it
+It becomes one regular expression, linear in the line; where values end as simply as in nearly all formats, that is told
+to a compiled loop, too, which finds the same. A format whose lines could be cut in two ways is refused when it
 is compiled, naming the two variables. It knows the shape that a variable's values can have, never what they mean.
 """
 
 import re
 from collections.abc import Sequence
+from functools import cache
 from typing import NamedTuple
 
+from exporter.access_shapes import SLASH, VERB, Shape, may_hold, members, shape_of
 from exporter.access_values import text_of
 from exporter.access_variables import GLANCE_VARIABLES, VARIABLES
+from exporter.loops import ANYHOW, AT_SLASH, AT_VERB, Run, TextColumns, TextForm
 from exporter.model import Unreadable
 
 FORMAT_MISMATCH = Unreadable(reason="format_mismatch")
@@ -66,124 +70,15 @@ def pieces_of(spec: str) -> list[Piece]:
     return found
 
 
-# ------------------------------------------------------------------------------------------------ shapes of the values
-
-
-class _Shape(NamedTuple):
-    """What a variable's values look like."""
-
-    exact: str | None = None
-    """A pattern of which no match begins another match: it ends by itself, without a delimiter."""
-    chars: str | None = None
-    """The class of its characters (a regex class body); None: any text at all, spaces and quotes too."""
-    head: str = ""
-    """A pattern that stands before its characters."""
-    longest: int = 2048
-    quoted: bool = False
-    """Whether the value brings double quotes of its own."""
-
-
-_SLASH = "(?=/)"
-_ID = _Shape(
-    exact=(
-        r"[0-9a-fA-F]{8}-(?:[0-9a-fA-F]{4}-){3}[0-9a-fA-F]{12}|[A-Za-z0-9_+/-]{8,40}={1,2}(?!=)"
-        r"|UUID_REPLACED_INVALID_REQUEST_ID"
-    ),
-    chars=r"A-Za-z0-9_=+/.:-",
-    longest=256,
-)
-_NUMBER = _Shape(chars="0-9.", longest=24)
-_CODE = _Shape(exact="[0-9]{3}", chars="0-9", longest=3)
-_WORD = _Shape(chars=r"\S")
-_NAME = _Shape(chars=r"A-Za-z0-9_$.-", longest=256)
-_TEXT = _Shape()
-
-_NUMBERS = """
-    responseLength responseLatency integrationLatency dataProcessed integration.timeToAllHeaders
-    integration.timeToFirstContent
-"""
-_WORDS = """
-    identity.caller identity.user identity.userArn identity.apiKey identity.apiKeyId identity.principalOrgId
-    identity.cognitoAuthenticationProvider identity.cognitoAuthenticationType identity.cognitoIdentityId
-    identity.cognitoIdentityPoolId identity.vpcId identity.vpceId customDomain.basePathMatched
-    customDomain.routingRuleIdMatched webaclArn cipherSuite integration.responseTransferMode
-"""
-_IDS = """
-    requestId extendedRequestId awsEndpointRequestId awsEndpointRequestId2 connectionId messageId integration.requestId
-    authorizer.requestId
-"""
-
-_SHAPES = {
-    "status": _CODE,
-    "responseOverride.status": _CODE,
-    "integrationStatus": _CODE,
-    "integration.integrationStatus": _CODE,
-    "requestTimeEpoch": _Shape(exact="[0-9]{13}", chars="0-9", longest=16),
-    "connectedAt": _Shape(exact="[0-9]{13}", chars="0-9", longest=16),
-    "requestTime": _Shape(
-        exact=r"[0-9]{1,2}/[A-Za-z]{3}/[0-9]{4}:[0-9]{2}:[0-9]{2}:[0-9]{2} [+-][0-9]{4}",
-        chars="0-9A-Za-z/:+ -",
-        longest=40,
-    ),
-    "httpMethod": _Shape(
-        exact="GET|HEAD|POST|PUT|DELETE|CONNECT|OPTIONS|TRACE|PATCH|QUERY", chars="A-Za-z_-", longest=32
-    ),
-    "eventType": _Shape(exact="CONNECT|MESSAGE|DISCONNECT", chars="A-Z", longest=32),
-    "isCanaryRequest": _Shape(exact="true|false", chars="a-zA-Z", longest=8),
-    "protocol": _Shape(exact=r"[A-Za-z]{2,9}/[0-9]\.[0-9]", chars="A-Za-z0-9/.", longest=16),
-    "tlsVersion": _Shape(exact=r"TLSv[0-9]\.[0-9]", chars="A-Za-z0-9.", longest=16),
-    "accountId": _Shape(exact="[0-9]{12}", chars="0-9", longest=16),
-    "apiId": _Shape(exact="[a-z0-9]{10}", chars="A-Za-z0-9_-", longest=64),
-    "stage": _NAME,
-    "domainName": _NAME,
-    "domainPrefix": _NAME,
-    "deploymentId": _NAME,
-    "resourceId": _NAME,
-    "wafResponseCode": _Shape(exact="WAF_ALLOW|WAF_BLOCK", chars="A-Z_", longest=32),
-    "error.responseType": _Shape(chars="A-Z0-9_", longest=64),
-    "xrayTraceId": _Shape(exact="(?:Root=)?1-[0-9a-f]{8}-[0-9a-f]{24}", chars="A-Za-z0-9_=;.:-", longest=256),
-    "path": _Shape(chars=r"\S", head=_SLASH),
-    "resourcePath": _Shape(chars=r"\S", head=_SLASH),
-    "routeKey": _Shape(chars=r"\S", head="(?:[A-Z]{1,16} (?=/))?"),
-    "error.messageString": _Shape(quoted=True),
-    "identity.sourceIp": _Shape(chars="0-9A-Fa-f:.", longest=64),
-    "identity.accountId": _Shape(exact="[0-9]{12}", chars="0-9", longest=16),
-    **dict.fromkeys(_NUMBERS.split(), _NUMBER),
-    **dict.fromkeys(_WORDS.split(), _WORD),
-    **dict.fromkeys(_IDS.split(), _ID),
-}
-
-
-def _shape_of(name: str) -> _Shape:
-    shape = _SHAPES.get(name)
-    if shape is not None:
-        return shape
-    if name in VARIABLES and name.endswith((".latency", "Latency")):
-        return _NUMBER
-    if name in VARIABLES and name.endswith((".status", "Status")):
-        return _CODE
-    return _TEXT
-
-
-_ASCII = [chr(code) for code in range(0x20, 0x7F)]
-
-
-def _members(chars: str | None) -> frozenset[str]:
-    return frozenset(_ASCII) if chars is None else frozenset(re.findall(f"[{chars}]", "".join(_ASCII)))
-
-
-def _may_hold(shape: _Shape, char: str) -> bool:
-    """Whether values of this shape may contain a character, be it ASCII or not."""
-    return shape.chars is None or re.match(f"[{shape.chars}]", char) is not None
-
-
 # --------------------------------------------------------------------------------------------------------- compilation
+
+_BEGINS = {"": ANYHOW, SLASH: AT_SLASH, VERB: AT_VERB}
 
 _BREAKS = frozenset("\"'|\t<>;[]{}`^~")
 """Characters that people put between values because values do not contain them."""
 
 
-def _parts(literal: str, shape: _Shape) -> bool:
+def _parts(literal: str, shape: Shape) -> bool:
     """Whether this text between two variables shows by itself where the first one ends."""
     if literal == "," or any(char in _BREAKS or char.isalnum() for char in literal):
         return True
@@ -198,8 +93,19 @@ def _ambiguous(first: str, second: str, literal: str) -> AccessFormatError:
     )
 
 
-def _run(shape: _Shape, manner: str) -> str:
+def _run(shape: Shape, manner: str) -> str:
     return f"{shape.head}[{shape.chars}]{{1,{shape.longest}}}{manner}"
+
+
+@cache
+def _allowed(chars: str, end: str) -> str:
+    """The ASCII characters of a class, without the one that ends a value."""
+    return "".join(char for char in map(chr, range(128)) if char != end and re.match(f"[{chars}]", char))
+
+
+def _reach(shape: Shape, chars: str, follower: str | None) -> Run:
+    """As far as `_run`: up to the first character of what follows, which no value of this reach has in it."""
+    return Run(_allowed(chars, (follower or "")[:1]), shape.longest, _BEGINS[shape.head])
 
 
 class _Value(NamedTuple):
@@ -209,32 +115,38 @@ class _Value(NamedTuple):
     lazy: bool = False
     undecided: bool = False
     """Whether neither the value nor what stands behind it shows where it ends."""
+    reach: Run | None = None
+    """Where the expression reaches if the rest of the line fits; None where that is not as simple."""
 
 
 def _value(variable: Variable, follower: Piece | None, *, exactly: bool) -> _Value:
-    shape = _shape_of(variable.name)
+    shape = shape_of(variable.name)
     if isinstance(follower, Variable):
         if shape.exact is not None:
             return _Value(shape.exact)
-        after = _shape_of(follower.name)
+        after = shape_of(follower.name)
         # A value does not end in a dash: that is the next one, absent.
-        starts = frozenset("/") if after.head == _SLASH else _members(after.chars)
-        if shape.chars is None or (_members(shape.chars) - {"-"}) & starts:
+        starts = frozenset("/") if after.head == SLASH else members(after.chars)
+        if shape.chars is None or (members(shape.chars) - {"-"}) & starts:
             raise _ambiguous(variable.name, follower.name, "")
         return _Value(_run(shape, "") + "(?<!-)")
     if exactly and shape.exact is not None:
         return _Value(shape.exact)
     if shape.chars is None:
         if follower is None:
-            return _Value(".*+")
+            return _Value(".*+", reach=Run(None))
         if shape.quoted:
             return _Value('".*?"|[^"]*?', lazy=True)
-        return _Value(".*?", lazy=True, undecided=not _parts(follower, shape))
-    if follower is None or not _may_hold(shape, follower[0]):
-        return _Value(_run(shape, "+"))
+        # Behind a comma `_expression` looks further on.
+        reach = Run(None) if follower != "," else None
+        return _Value(".*?", lazy=True, undecided=not _parts(follower, shape), reach=reach)
+    if follower is None or not may_hold(shape, follower[0]):
+        return _Value(_run(shape, "+"), reach=_reach(shape, shape.chars, follower))
     if shape.exact is not None:
         return _Value(shape.exact)
-    return _Value(_run(shape, "?"), lazy=True, undecided=not _parts(follower, shape))
+    return _Value(
+        _run(shape, "?"), lazy=True, undecided=not _parts(follower, shape), reach=_reach(shape, shape.chars, follower)
+    )
 
 
 class _Open(NamedTuple):
@@ -245,27 +157,36 @@ class _Open(NamedTuple):
 
     def admits(self, following: Variable) -> bool:
         """Whether both can be told apart although only `literal` lies between them."""
-        mine, other = _shape_of(self.variable.name), _shape_of(following.name)
+        mine, other = shape_of(self.variable.name), shape_of(following.name)
         if other.exact is not None:
             return True
         if mine.chars is None:
             return other.chars is not None
-        return not _may_hold(other, self.literal[0])
+        return not may_hold(other, self.literal[0])
 
 
-def _expression(pieces: Sequence[Piece]) -> str:
+class _Compiled(NamedTuple):
+    """A format, compiled."""
+
+    expression: str
+    reaches: Sequence[Run | None]
+    """Of its values."""
+
+
+def _compiled(pieces: Sequence[Piece]) -> _Compiled:
     """One expression for a whole line, linear in its length.
 
     A value that nothing but its delimiter ends is matched lazily, together with all that must follow up to the next
     such value, as one atomic group: the first place where this fits is taken for good, nothing is tried twice.
     """
     out: list[str] = []
+    reaches: list[Run | None] = []
     grouped = False
     still_open: _Open | None = None
     for index, piece in enumerate(pieces):
         if isinstance(piece, str):
             before = pieces[index - 1] if index else None
-            behind_text = isinstance(before, Variable) and _shape_of(before.name).chars is None
+            behind_text = isinstance(before, Variable) and shape_of(before.name).chars is None
             # A comma inside free text has a space behind it, one between values has not.
             out.append(",(?! )" if piece == "," and behind_text else re.escape(piece))
             if _BREAKS.intersection(piece):
@@ -275,8 +196,9 @@ def _expression(pieces: Sequence[Piece]) -> str:
             raise _ambiguous(still_open.variable.name, piece.name, still_open.literal)
         follower = pieces[index + 1] if index + 1 < len(pieces) else None
         value = _value(piece, follower, exactly=still_open is not None)
+        reaches.append(value.reach)
         if still_open is not None and (
-            _shape_of(piece.name).exact is not None or _shape_of(still_open.variable.name).chars is not None
+            shape_of(piece.name).exact is not None or shape_of(still_open.variable.name).chars is not None
         ):
             still_open = None
         if value.lazy:
@@ -285,7 +207,27 @@ def _expression(pieces: Sequence[Piece]) -> str:
         out.append(f"({value.expression})" if value.expression.startswith(".") else f"({value.expression}|-)")
         if value.undecided and isinstance(follower, str):
             still_open = _Open(piece, follower)
-    return "".join(out) + r"\Z" + (")" if grouped else "")
+    return _Compiled("".join(out) + r"\Z" + (")" if grouped else ""), reaches)
+
+
+def _form(pieces: Sequence[Piece], reaches: Sequence[Run | None]) -> TextForm | None:
+    """The form of lines whose values all end simply."""
+    runs = [reach for reach in reaches if reach is not None]
+    if len(runs) < len(reaches):
+        return None
+    between = [""]
+    names: list[str] = []
+    columns: list[int] = []
+    for piece in pieces:
+        if isinstance(piece, str):
+            between[-1] = piece
+            continue
+        # Of a variable that is logged twice the first value counts.
+        is_wanted = piece.name in GLANCE_VARIABLES and piece.name not in names
+        columns.append(GLANCE_VARIABLES.index(piece.name) if is_wanted else -1)
+        names.append(piece.name)
+        between.append("")
+    return between, runs, columns
 
 
 class TextFormat:
@@ -294,12 +236,19 @@ class TextFormat:
     def __init__(self, pieces: Sequence[Piece]) -> None:
         """Raises `AccessFormatError` for a format whose lines could be cut in two ways."""
         self.names = tuple(piece.name for piece in pieces if isinstance(piece, Variable))
+        expression, reaches = _compiled(pieces)
         # The group behind the last never matches: it stands for what the format does not log.
-        self._match = re.compile(_expression(pieces) + "((?!))?", re.DOTALL).match
+        self._match = re.compile(expression + "((?!))?", re.DOTALL).match
         absent = len(self.names) + 1
         self._glance_groups = tuple(
             self.names.index(name) + 1 if name in self.names else absent for name in GLANCE_VARIABLES
         )
+
+        self.many = TextColumns(self._row_of, _form(pieces, reaches), len(GLANCE_VARIABLES))
+        """Reads many lines at a time."""
+
+    def _row_of(self, line: str) -> Sequence[str | None] | None:
+        return self.glance_values(line.strip())
 
     def glance_values(self, line: str) -> Sequence[str | None] | None:
         """The values of GLANCE_VARIABLES, or None: not a line of this format. `line` has no white space around it."""

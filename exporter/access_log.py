@@ -107,7 +107,11 @@ XML = (_XML_OPEN + _XML_EXTENDED + _XML_REST, _XML_OPEN + _XML_REST)
 
 
 class _Reader(Protocol):
-    """Reads lines without white space around them."""
+    """Reads lines without white space around them, or many as they are."""
+
+    def read(self, events: list[LogEvent], start: int, columns: Columns, known: Mapping[Repeating, object]) -> int:
+        """Add the values of the lines from place `start` on that are like the last one; returns how many were read."""
+        ...
 
     def look(self, line: str) -> Sequence[Scalar] | Unreadable: ...
 
@@ -119,6 +123,9 @@ class _TextLines:
 
     def __init__(self, formats: Sequence[TextFormat]) -> None:
         self._formats = tuple(formats)
+
+    def read(self, events: list[LogEvent], start: int, columns: Columns, known: Mapping[Repeating, object]) -> int:
+        return self._formats[0].many.read(events, start, columns, known)
 
     def look(self, line: str) -> Sequence[Scalar] | Unreadable:
         for form in self._formats:
@@ -165,6 +172,7 @@ def _xml_values(line: str) -> dict[str, str] | Unreadable:
 class _XmlLines:
     def __init__(self) -> None:
         self._samples = _TextLines(_compiled(XML))
+        self.read = self._samples.read
 
     def look(self, line: str) -> Sequence[Scalar] | Unreadable:
         found = self._samples.look(line)
@@ -182,19 +190,23 @@ class _Auto:
     """Tells each line's format by its first character."""
 
     def __init__(self) -> None:
-        self.json = JsonLines()
+        self._json = JsonLines()
         self._xml = _XmlLines()
         self._text = _TextLines(_compiled(CLF + CSV))
 
+    def _reader_of(self, line: str) -> _Reader:
+        if line[:1] == "{":
+            return self._json
+        return self._xml if line[:1] == "<" else self._text
+
+    def read(self, events: list[LogEvent], start: int, columns: Columns, known: Mapping[Repeating, object]) -> int:
+        return self._reader_of(events[start].message).read(events, start, columns, known)
+
     def look(self, line: str) -> Sequence[Scalar] | Unreadable:
-        if line[0] == "{":
-            return self.json.look(line)
-        return self._xml.look(line) if line[0] == "<" else self._text.look(line)
+        return self._reader_of(line).look(line)
 
     def values(self, line: str) -> dict[str, str] | Unreadable:
-        if line[0] == "{":
-            return self.json.values(line)
-        return self._xml.values(line) if line[0] == "<" else self._text.values(line)
+        return self._reader_of(line).values(line)
 
 
 class _OwnFormat:
@@ -203,6 +215,7 @@ class _OwnFormat:
     def __init__(self, own: _Reader) -> None:
         self._own = own
         self._auto = _Auto()
+        self.read = own.read
 
     def look(self, line: str) -> Sequence[Scalar] | Unreadable:
         found = self._own.look(line)
@@ -220,30 +233,24 @@ class _OwnFormat:
 
 
 class _Parser:
-    def __init__(self, reader: _Reader, json: JsonLines | None) -> None:
-        """`json`: the part of the reader that takes the lines which begin with a brace."""
+    def __init__(self, reader: _Reader) -> None:
+        self._read = reader.read
         self._values = reader.values
         self._look = reader.look
-        self._json = json
 
     def look_at(self, events: list[LogEvent], known: Mapping[Repeating, object]) -> Looks:
         columns, unreadable = Columns([], [], [], [], [], []), dict[int, Unreadable]()
-        rows: list[Sequence[Scalar]] = []
-        read, json = 0, self._json
-        while read < len(events):
-            if json is not None and events[read].message[:1] == "{":
-                columns.add(rows, known)
-                rows.clear()
-                read += json.read(events, read, columns, known)  # nearly all lines have the keys of the one before
-                if read == len(events):
-                    break
-            found = self._look_at_one(events[read].message)
+        at = 0
+        while at < len(events):
+            at += self._read(events, at, columns, known)  # nearly all lines are like the one before
+            if at == len(events):
+                break
+            found = self._look_at_one(events[at].message)
             if isinstance(found, Unreadable):
-                unreadable[read] = found
+                unreadable[at] = found
             else:
-                rows.append(found)
-            read += 1
-        columns.add(rows, known)
+                columns.add([found], known)
+            at += 1
         return Looks(columns, unreadable)
 
     def _look_at_one(self, message: str) -> Sequence[Scalar] | Unreadable:
@@ -305,16 +312,10 @@ def access_parser(spec: str) -> AccessParser:
     """
     spec = spec.strip()
     if spec in _NAMED:
-        reader = _NAMED[spec]()
-        return _Parser(reader, reader.json if isinstance(reader, _Auto) else _json_of(reader))
+        return _Parser(_NAMED[spec]())
     if "$context" not in spec and "${context" not in spec:
         raise AccessFormatError(
             f"unknown access log format: write one of {', '.join(_NAMED)}, or the stage's own format string with its "
             "$context variables"
         )
-    own = _own_format(spec)
-    return _Parser(_OwnFormat(own), _json_of(own))
-
-
-def _json_of(reader: _Reader) -> JsonLines | None:
-    return reader if isinstance(reader, JsonLines) else None
+    return _Parser(_OwnFormat(_own_format(spec)))

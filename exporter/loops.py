@@ -11,7 +11,7 @@ from collections.abc import Callable, Container, Hashable, Mapping, Sequence
 from contextlib import suppress
 from itertools import compress, islice
 from operator import lt
-from typing import Any, Final, Protocol, TypeVar
+from typing import Any, Final, NamedTuple, Protocol, TypeVar
 
 from exporter.model import LogEvent
 
@@ -72,6 +72,52 @@ class JsonColumns:
         lines = [event.message for event in islice(events, start, None)]
         with suppress(*self._refused):  # what was read before it stays in the list
             rows.extend(map(self._row_of, map(self._decode, lines)))
+        columns.add(rows, known)
+        return len(rows)
+
+
+# ------------------------------------------------------------------------------------------------- other access lines
+
+ANYHOW, AT_SLASH, AT_VERB = range(3)
+"""How a value begins: in any way, with a slash, with capitals and a space before a slash where there are such."""
+
+
+class Run(NamedTuple):
+    """How far a value reaches: as far as such ASCII characters follow each other, one at least; or it is a dash."""
+
+    allowed: str | None
+    """None: it reaches up to the text behind it, whatever it is made of."""
+    longest: int = 0
+    begins: int = ANYHOW
+
+
+TextForm = tuple[Sequence[str], Sequence[Run], Sequence[int]]
+"""What lines of a log format have in common: the text around their values, as in a `Form`; how far each value reaches;
+its place in a row, -1 where nobody wants it. What a value may be made of does not begin the text behind it."""
+
+
+class TextColumns:
+    """Makes columns of lines in one format of text."""
+
+    def __init__(self, row_of: Callable[[str], Row | None], form: TextForm | None, width: int) -> None:
+        """`row_of(line)` is a line's row, of texts; None for a line in another format.
+
+        `form`: where lines that fit it have their values, for `row_of` too; None where that is not as simple. `width`:
+        how many values a row has. They make a compiled loop quicker, and change nothing.
+        """
+        del form, width
+        self._row_of = row_of
+
+    def read(
+        self, events: list[LogEvent], start: int, columns: Columns, known: Mapping[tuple[Any, ...], object]
+    ) -> int:
+        """Add the values of the lines from place `start` up to one in another format; returns how many were read."""
+        rows: list[Row] = []
+        for event in islice(events, start, None):
+            row = self._row_of(event.message)
+            if row is None:
+                break
+            rows.append(row)
         columns.add(rows, known)
         return len(rows)
 

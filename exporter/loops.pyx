@@ -11,6 +11,8 @@ from cpython.long cimport PyLong_AsLongLongAndOverflow
 from cpython.mem cimport PyMem_Free, PyMem_Malloc
 from libc.string cimport memchr, memcmp, memcpy, memset
 
+from collections import namedtuple
+
 from exporter.model import LogEvent
 
 cdef extern from "Python.h":
@@ -190,11 +192,56 @@ cdef class _Kept:
         return <object> PyList_GET_ITEM(self.routes, at)
 
 
-cdef class JsonColumns:
-    cdef object decode, row_of, refused
-    cdef tuple between  # keeps alive what `values` points into
-    cdef Value *values
+cdef class _FormColumns:
+    """Makes columns of lines that look like each other around their values."""
+
+    cdef tuple between  # keeps alive what is pointed into
     cdef Py_ssize_t count, width
+
+    cdef bint fits(self, str line, _Kept kept, list row, Py_ssize_t single) except -1:
+        """Whether a line has the form; then `row` holds its values."""
+        raise NotImplementedError
+
+    cdef object row_otherwise(self, line):
+        """The row of a line that does not fit the form; None: it is left to the caller."""
+        raise NotImplementedError
+
+    def read(self, list events, Py_ssize_t start, columns, dict known):
+        cdef Py_ssize_t place, column, single = len(columns) - 1
+        cdef list row = [None] * self.width
+        cdef list routes = columns[single]
+        cdef list others = []  # rows of lines that did not fit, to be added before the next that does
+        cdef tuple lists = tuple(columns)
+        cdef _Kept kept = None
+        if single > self.width:
+            raise ValueError("more columns than a row has values")
+        for place in range(start, len(events)):
+            line = message_of(events[place])
+            if self.count > 0:
+                if kept is None:
+                    kept = _Kept()
+                if self.fits(line, kept, row, single):
+                    if others:
+                        columns.add(others, known)
+                        others = []
+                    for column in range(single):
+                        (<list> lists[column]).append(row[column])
+                    routes.append(kept.route(row, single, known))
+                    continue
+            found = self.row_otherwise(line)
+            if found is None:
+                break
+            others.append(found)
+        else:
+            place = len(events)
+        if others:
+            columns.add(others, known)
+        return max(place - start, 0)
+
+
+cdef class JsonColumns(_FormColumns):
+    cdef object decode, row_of, refused
+    cdef Value *values
     cdef readonly Py_ssize_t misfits
 
     def __cinit__(self):
@@ -227,31 +274,15 @@ cdef class JsonColumns:
     def __dealloc__(self):
         PyMem_Free(self.values)
 
-    def read(self, list events, Py_ssize_t start, columns, dict known):
-        cdef Py_ssize_t place, column, single = len(columns) - 1
-        cdef list row = [None] * self.width
-        cdef list routes = columns[single]
-        cdef tuple lists = tuple(columns)
-        cdef _Kept kept = _Kept()
-        if single > self.width:
-            raise ValueError("more columns than a row has values")
-        for place in range(start, len(events)):
-            line = message_of(events[place])
-            if self.count > 0 and self.fits(line, kept, row, single):
-                for column in range(single):
-                    (<list> lists[column]).append(row[column])
-                routes.append(kept.route(row, single, known))
-                continue
-            try:
-                found = self.row_of(self.decode(line))
-            except self.refused:
-                return place - start
-            self.misfits += 1
-            columns.add([found], known)
-        return len(events) - start
+    cdef object row_otherwise(self, line):
+        try:
+            found = self.row_of(self.decode(line))
+        except self.refused:
+            return None
+        self.misfits += 1
+        return found
 
     cdef bint fits(self, str line, _Kept kept, list row, Py_ssize_t single) except -1:
-        """Whether a line has the form; then `row` holds its values."""
         cdef const char *text
         cdef const char *end
         cdef Py_ssize_t size, at, length, number
@@ -287,6 +318,152 @@ cdef class JsonColumns:
                 return False
             at += value.after_size
         return at == size
+
+
+# ------------------------------------------------------------------------------------------------- other access lines
+
+ANYHOW, AT_SLASH, AT_VERB = range(3)
+TextForm = tuple
+cdef enum:
+    IS_AT_SLASH = 1
+    IS_AT_VERB = 2
+    LONGEST_VERB = 16
+    ASCII = 128
+
+
+Run = namedtuple("Run", ("allowed", "longest", "begins"), defaults=(0, ANYHOW))
+
+
+cdef struct Reach:
+    const char *after  # the text behind it
+    Py_ssize_t after_size
+    Py_ssize_t column
+    const char *allowed  # for each ASCII character whether it may be in it; NULL: it reaches up to `after`
+    Py_ssize_t longest
+    int begins
+
+
+cdef const char *found_in(const char *text, Py_ssize_t size, const char *wanted, Py_ssize_t length) noexcept nogil:
+    """The first place of a text within another; NULL: there is none."""
+    cdef const char *last = text + size - length
+    cdef const char *place = text
+    while place <= last:
+        place = <const char *> memchr(place, wanted[0], last - place + 1)
+        if place == NULL or memcmp(place, wanted, length) == 0:
+            return place
+        place += 1
+    return NULL
+
+
+cdef Py_ssize_t verb_size(const char *text, Py_ssize_t size) noexcept nogil:
+    """The length of a verb with the space behind it, where a slash follows; else 0."""
+    cdef Py_ssize_t count = 0
+    while count < LONGEST_VERB and count < size and c"A" <= text[count] <= c"Z":
+        count += 1
+    return count + 1 if count and count + 1 < size and text[count] == c" " and text[count + 1] == c"/" else 0
+
+
+cdef class TextColumns(_FormColumns):
+    cdef object row_of
+    cdef dict tables  # keeps alive what `reaches` points into
+    cdef Reach *reaches
+
+    def __cinit__(self):
+        self.reaches, self.count = NULL, 0
+
+    def __init__(self, row_of, form, Py_ssize_t width):
+        self.row_of, self.width = row_of, width
+        if form is not None and all([text.isascii() for text in form[0]]):
+            self.learn(form)
+
+    cdef learn(self, form):
+        cdef Py_ssize_t place
+        cdef bytes after, table
+        between, runs, columns = form
+        self.between = tuple([text.encode("ascii") for text in between])
+        self.tables = {
+            run.allowed: bytes([chr(code) in run.allowed for code in range(ASCII)])
+            for run in runs
+            if run.allowed is not None
+        }
+        self.reaches = <Reach *> PyMem_Malloc(len(columns) * sizeof(Reach))
+        if self.reaches == NULL:
+            raise MemoryError
+        for place in range(len(columns)):
+            after, run = self.between[place + 1], runs[place]
+            if columns[place] >= self.width:
+                raise ValueError("a column beyond the row")
+            self.reaches[place].after = after
+            self.reaches[place].after_size = len(after)
+            self.reaches[place].column = columns[place]
+            self.reaches[place].allowed = NULL
+            if run.allowed is not None:
+                table = self.tables[run.allowed]
+                self.reaches[place].allowed = table
+            self.reaches[place].longest = run.longest
+            self.reaches[place].begins = run.begins
+        self.count = len(columns)
+
+    def __dealloc__(self):
+        PyMem_Free(self.reaches)
+
+    cdef object row_otherwise(self, line):
+        return self.row_of(line)
+
+    cdef bint fits(self, str line, _Kept kept, list row, Py_ssize_t single) except -1:
+        cdef const char *text
+        cdef const char *end
+        cdef Py_ssize_t size, at, begin, length, number
+        cdef Reach value
+        cdef bytes first = self.between[0]
+        if line is None or not PyUnicode_IS_COMPACT_ASCII(line):
+            return False
+        text, size = PyUnicode_1BYTE_DATA(line), PyUnicode_GET_LENGTH(line)
+        while size > 0 and text[size - 1] in (c" ", c"\n", c"\r", c"\t"):
+            size -= 1
+        at = 0
+        while at < size and text[at] in (c" ", c"\n", c"\r", c"\t"):
+            at += 1
+        # Python knows more white space, all of it control characters.
+        if at == size or text[at] < 0x20 or text[size - 1] < 0x20:
+            return False
+        if size - at < len(first) or memcmp(text + at, <const char *> first, len(first)) != 0:
+            return False
+        at += len(first)
+        for number in range(self.count):
+            value, begin = self.reaches[number], at
+            if value.allowed != NULL:
+                if value.begins == IS_AT_VERB:
+                    at += verb_size(text + at, size - at)
+                length = self.run(value, text + at, size - at)
+                if length == 0:
+                    return False
+                at += length
+            elif value.after_size == 0:
+                at = size
+            else:
+                end = found_in(text + at, size - at, value.after, value.after_size)
+                if end == NULL:
+                    return False
+                at = end - text
+            if value.column >= single:
+                row[value.column] = kept.text(text + begin, at - begin)
+            elif value.column >= 0:
+                row[value.column] = number_text(text + begin, at - begin)
+            if size - at < value.after_size or memcmp(text + at, value.after, value.after_size) != 0:
+                return False
+            at += value.after_size
+        return at == size
+
+    cdef Py_ssize_t run(self, Reach value, const char *text, Py_ssize_t size) noexcept nogil:
+        """How far a value reaches; 0: there is none."""
+        cdef Py_ssize_t count = 0
+        if value.begins != IS_AT_SLASH or (size and text[0] == c"/"):
+            while count < size and value.allowed[<unsigned char> text[count]]:
+                count += 1
+        if count == 0 and size and text[0] == c"-":
+            return 1
+        return count if count <= value.longest else 0
 
 
 # ------------------------------------------------------------------------------------------------- execution lines

@@ -33,6 +33,7 @@ ROOMS = {
         "access_json",
         "torn_json",
         "access_format",
+        "access_shapes",
         "access_values",
         "access_variables",
     },

@@ -8,12 +8,13 @@ from pathlib import Path
 
 import msgspec
 import pytest
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from exporter import loops
+from exporter import access_format, loops
+from exporter.access_format import AccessFormatError, TextFormat, pieces_of
 from exporter.access_json import form_of
-from exporter.access_log import access_parser
+from exporter.access_log import CLF, CSV, XML, access_parser
 from exporter.access_values import Columns, glance_from
 from exporter.access_variables import GLANCE_VARIABLES
 from exporter.execution_log import COMPLETED, HEAD, ROUTINE_HEADS
@@ -223,7 +224,7 @@ def test_a_form_that_was_one_of_a_kind_is_learnt_anew():
         columns, unreadable = parser.look_at([event(line) for line in lines[start : start + 100]], {})
         assert not unreadable
     assert columns.request_ids == ["a-1999"]
-    many = parser._json._learnt[0].many
+    many = parser._look.__self__._json._learnt[0].many
     assert many.misfits == 0
     parser.look_at([event(spaced % 1), event(spaced % 2)], {})
     assert many.misfits == 0
@@ -280,6 +281,204 @@ def test_lines_taken_together_say_what_each_says_alone(drawn):
     read = [place for place in range(len(events)) if place not in unreadable]
     found = {place: glance_from(columns.row(row, columns.routes[row])) for row, place in enumerate(read)} | unreadable
     assert [found[place] for place in range(len(events))] == [alone.glance(one.message) for one in events]
+
+
+# ------------------------------------------------------------------------------------------------- other access lines
+
+
+def form_of_text(spec):
+    """The form of a format's lines; None where it has none."""
+    pieces = pieces_of(spec)
+    return access_format._form(pieces, access_format._compiled(pieces).reaches)
+
+
+def text_columns_of(module, spec, messages, *, known=None, start=0):
+    """What `module` makes of lines in the format `spec`; and how many it read."""
+    reader = module.TextColumns(TextFormat(pieces_of(spec))._row_of, form_of_text(spec), len(GLANCE_VARIABLES))
+    columns = Columns([], [], [], [], [], [])
+    read = reader.read([event(message) for message in messages], start, columns, known or {})
+    return read, columns
+
+
+@pytest.mark.parametrize("spec", [*CLF, *CSV, *XML])
+def test_lines_of_all_samples_have_a_form(spec):
+    assert form_of_text(spec) is not None
+
+
+LINE = '203.0.113.7 - - [26/Jun/2024:12:00:00 +0000] "GET /orders/{id} HTTP/1.1" 504 41 id-1 Vwc2MGFUrPEFV_g='
+
+
+@each
+def test_lines_of_one_format_are_read_up_to_one_of_another(module):
+    lines = [LINE, f" {LINE}\n", LINE.replace("id-1", "id-2"), LINE.replace("504", "5x4"), LINE]
+    read, columns = text_columns_of(module, CLF[0], lines)
+    assert read == 3
+    assert columns.request_ids == ["id-1", "id-1", "id-2"]
+    assert columns.extended_ids == ["Vwc2MGFUrPEFV_g="] * 3
+    assert columns.routes == [("504", "GET", "/orders/{id}", *[None] * 6)] * 3
+    assert text_columns_of(module, CLF[0], lines, start=4)[1].request_ids == ["id-1"]
+    assert text_columns_of(module, CLF[0], lines, start=3)[0] == 0
+    assert text_columns_of(module, CLF[0], [])[0] == 0
+
+
+@each
+def test_what_is_known_of_repeating_texts_stands_for_them_whether_a_line_fits_the_form_or_not(module):
+    known = {("504", "GET", "/orders/{id}", *[None] * 6): "known"}
+    odd = LINE.replace("203.0.113.7", "\u0663")  # no form, and no line of the format
+    lines = [LINE, LINE.replace("{id}", "é"), LINE, odd]
+    read, columns = text_columns_of(module, CLF[0], lines, known=known)
+    assert read == 3
+    assert columns.routes == ["known", ("504", "GET", "/orders/é", *[None] * 6), "known"]
+
+
+@each
+@pytest.mark.parametrize(
+    ("spec", "line", "values"),
+    [
+        ("$context.routeKey $context.status", "GET /pets 200", ("200", None, None, "GET /pets")),
+        ("$context.routeKey $context.status", "$default 200", ("200", None, None, "$default")),
+        ("$context.routeKey $context.status", "- 200", ("200", None, None, "-")),
+        ("$context.routeKey $context.status", "GET pets 200", None),
+        ("$context.routeKey $context.status", f"{'A' * 16} /x 200", ("200", None, None, f"{'A' * 16} /x")),
+        ("$context.routeKey $context.status", f"{'A' * 17} /x 200", None),
+        ("$context.resourcePath|$context.status", "/a|200", ("200", None, "/a", None)),
+        ("$context.resourcePath|$context.status", "-|-", ("-", None, "-", None)),
+        ("$context.resourcePath|$context.status", "a|200", None),
+        ("$context.resourcePath|$context.status", f"/{'a' * 2047}|200", ("200", None, f"/{'a' * 2047}", None)),
+        ("$context.resourcePath|$context.status", f"/{'a' * 2048}|200", None),
+        ("$context.resourcePath|$context.status", "/a|2000", None),
+        ("$context.status|$context.resourcePath", "200|/a|b", ("200", None, "/a|b", None)),
+        ("$context.status|$context.error.message", "200|a | b", ("200", None, None, None)),
+        ("$context.status|$context.error.message", "200|", ("200", None, None, None)),
+        ("$context.status|$context.error.message", "\x1f200|a\x1f", ("200", None, None, None)),
+        ("$context.integration.error|$context.status", "\x1fa|200", ("200", *[None] * 6, "a")),
+        ("$context.status|$context.integration.error", "200|a\x1f\n", ("200", *[None] * 6, "a")),
+        ("$context.identity.userAgent | $context.status", "a || b | 200", ("200", None, None, None)),
+        ("$context.identity.userAgent | $context.status", "a |200", None),
+    ],
+)
+def test_values_reach_as_far_as_the_format_says(module, spec, line, values):
+    read, columns = text_columns_of(module, spec, [line])
+    assert read == (values is not None)
+    if values is not None:
+        assert columns.routes == [(*values, *[None] * (9 - len(values)))]
+
+
+TEXT_SPECS = (
+    *(CLF[0], CLF[1], CLF[-1], CSV[0], CSV[-1], XML[0]),
+    "$context.status - $context.identity.userAgent | $context.requestId",
+    "$context.requestId\t$context.error.message\t$context.status\t$context.error.message",
+    "$context.requestId,$context.path,$context.routeKey,$context.status",
+    "$context.routeKey/$context.status|$context.requestId",
+    "$context.path-$context.status-$context.requestId",
+    "$context.requestId $context.identity.userAgent",
+    "[$context.requestTime] $context.requestId $context.responseLatency ua=$context.identity.userAgent e=$context.status",
+    "$context.requestId :: $context.responseLatency::$context.integrationLatency;;$context.status",
+    "$context.identity.user $context.requestId $context.requestId $context.status $context.integration.latency",
+)
+TEXT_VALUES = (
+    *("-", "--", "200", "504", "5044", "GET", "GET /", "GET /a b", "/", "/orders/{id}", "/-", "-/", "$default", "id-1"),
+    *("", " ", "  ", ",", ", ", "|", "::", ":", ";", "\t", "<", '"', "]", "[", "x" * 300, "9" * 25, "A" * 17 + " /x"),
+    *("26/Jun/2024:12:00:00 +0000", "HTTP/1.1", "é", "\x1c", "\x00", "\x7f", "\n", "Mozilla/5.0 (X11; Linux) | x"),
+)
+USUAL = {
+    "status": ["200", "504", "-"],
+    "httpMethod": ["GET", "PATCH", "-"],
+    "resourcePath": ["/orders/{id}", "/", "-"],
+    "path": ["/orders/42", "/a,b", "/-", "-"],
+    "routeKey": ["GET /pets", "$default", "-"],
+    "requestTime": ["26/Jun/2024:12:00:00 +0000"],
+    "protocol": ["HTTP/1.1"],
+    "responseLength": ["41", "-"],
+    "identity.sourceIp": ["203.0.113.7", "::1"],
+    "identity.userAgent": ["curl/8", "Mozilla/5.0 (X11; Linux)", "-", ""],
+    "error.message": ["Forbidden", "a b", "-", ""],
+    "error.messageString": ['"Forbidden"', "-"],
+    "error.responseType": ["THROTTLED", "-"],
+    **{
+        name: ["0", "7", "29000", "007", "1.5", "-"]
+        for name in ("responseLatency", "integrationLatency", "integration.latency")
+    },
+}
+_SEPARATORS = st.sampled_from(
+    [" ", ",", "|", " | ", '"', '" "', "\t", " - ", "-", "/", ":", "::", "]", "[", "<a>", "é"]
+)
+_NAMES = st.sampled_from(
+    [*GLANCE_VARIABLES, "path", "identity.userAgent", "error.message", "error.messageString", "requestTime", "protocol"]
+)
+
+
+@st.composite
+def text_lines(draw):
+    """A format that can be read, and lines: filled in, torn, padded, or of anything."""
+    spec = draw(st.sampled_from(TEXT_SPECS))
+    if draw(st.booleans()):
+        parts = draw(st.lists(st.tuples(_NAMES, _SEPARATORS), min_size=1, max_size=5))
+        spec = draw(st.sampled_from(["", "["])) + "".join(f"$context.{name}{after}" for name, after in parts)
+    try:
+        pieces = pieces_of(spec.removesuffix(draw(st.sampled_from(["", spec[-1]]))))
+        TextFormat(pieces)
+    except AccessFormatError:
+        assume(False)
+    spec = "".join(piece if isinstance(piece, str) else f"$context.{piece.name}" for piece in pieces)
+    usual = [[piece] if isinstance(piece, str) else USUAL.get(piece.name, ["id-1", "-"]) for piece in pieces]
+    good = st.tuples(*map(st.sampled_from, usual)).map(list)
+    places = [place for place, piece in enumerate(pieces) if not isinstance(piece, str)]
+    odd = st.tuples(good, st.sampled_from(places), st.sampled_from(TEXT_VALUES) | st.text(CHARACTERS, max_size=4)).map(
+        lambda told: [*told[0][: told[1]], told[2], *told[0][told[1] + 1 :]]
+    )
+    line = (good | odd).map("".join)
+    padded = st.tuples(st.text(" \t\r\n\x0b\x1fx", max_size=2), line, st.text(" \t\r\n\x0b\x1fx", max_size=2))
+    cut = st.tuples(line, st.integers(0, 120)).map(lambda pair: pair[0][: pair[1]])
+    return spec, draw(st.lists(line | padded.map("".join) | cut | TEXTS, min_size=1, max_size=8))
+
+
+OF_SEVERAL_FORMATS = (
+    *(LINE, LINE.replace("504", "200"), LINE.replace("] ", "]"), LINE.rpartition(" ")[0], LINE.replace("{id}", "é")),
+    "203.0.113.7,-,-,26/Jun/2024:12:00:00 +0000,GET,/orders/{id},HTTP/1.1,504,41,id-1,Vwc2MGFUrPEFV_g=",
+    "203.0.113.7,26/Jun/2024:12:00:00 +0000,GET,GET /pets,HTTP/1.1,200,2,JKJaXmPLvHcESHA=",
+    '<request id="id-1"> <status>504</status> <protocol>HTTP/1.1</protocol> </request>',
+    (
+        '<request id="id-1"> <ip>203.0.113.7</ip> <caller>-</caller> <user>-</user> <requestTime>26/Jun/2024:12:00:00 +0000'
+        "</requestTime> <httpMethod>GET</httpMethod> <resourcePath>/a</resourcePath> <status>504</status> <protocol>HTTP/1.1"
+        "</protocol> <responseLength>41</responseLength> </request>"
+    ),
+    *('{"requestId":"id-1","status":"504"}', '{"requestId":"id-2","status":200}', '{"requestId":"id-3"', '{"a":1}'),
+    *("id-1|504|a | b", "id-2|200|", "id-1 | 504", "", " ", "\n", "<", "{", "{}", "-", "é"),
+)
+
+
+@settings(max_examples=300)
+@given(
+    st.sampled_from(
+        [
+            *("auto", "clf", "csv", "json", "xml", "$context.requestId|$context.status|$context.integration.error"),
+            '{"requestId":"$context.requestId","status":"$context.status"}',
+        ]
+    ),
+    st.lists(st.sampled_from(OF_SEVERAL_FORMATS), max_size=12),
+)
+def test_lines_of_several_formats_taken_together_say_what_each_says_alone(spec, messages):
+    parser = access_parser(spec)
+    events = [event(message) for message in messages]
+    columns, unreadable = parser.look_at(events, {})
+    read = [place for place in range(len(events)) if place not in unreadable]
+    assert [len(column) for column in columns] == [len(read)] * len(columns)
+    found = {place: glance_from(columns.row(row, columns.routes[row])) for row, place in enumerate(read)} | unreadable
+    assert [found[place] for place in range(len(events))] == [access_parser(spec).glance(text) for text in messages]
+
+
+@pytest.mark.skipif(not loops.COMPILED, reason="nothing was compiled: .ci/run fails where that is so")
+@settings(max_examples=500)
+@given(text_lines(), st.booleans())
+def test_compiled_columns_of_texts_are_those_of_the_expression(drawn, knows):
+    spec, messages = drawn
+    known = {("200", *[None] * 8): "known", (None,) * 9: 1.5} if knows else {}
+    for start in range(len(messages)):
+        expected = text_columns_of(PYTHON, spec, messages, known=known, start=start)
+        found = text_columns_of(loops, spec, messages, known=known, start=start)
+        assert found[0] == expected[0]
+        assert same_types(found[1]) == same_types(expected[1])
 
 
 # ------------------------------------------------------------------------------------------------- execution lines

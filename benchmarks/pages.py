@@ -194,6 +194,11 @@ def cases(share: float = 1) -> Iterator[tuple[str, list[prepared.Line], str | No
         prepared.execution_lines(int(2_000 * share), failing=0.01, level="TRACE"),
         None,
     )
+    yield (
+        "execution INFO as vended JSON, 1.0% failing",
+        prepared.vended(prepared.execution_lines(int(4_000 * share), failing=0.01, level="INFO")),
+        None,
+    )
     yield "execution ERROR, all failing", prepared.execution_lines(int(4_000 * share), failing=1.0, level="ERROR"), None
     for failing in (0, 0.01):
         lines = prepared.access_lines(int(40_000 * share), failing=failing, form="json")

@@ -47,6 +47,21 @@ def execution_lines(requests: int, *, failing: float, level: Level, per_second: 
     return lines
 
 
+def vended(lines: list[Line]) -> list[Line]:
+    """Execution lines as a delivery of vended logs wraps them into JSON."""
+    fields = {
+        "resource_arn": "arn:aws:apigateway:eu-west-1:123456789012:/restapis/ab12cd34ef/stages/prod",
+        "api_id": "ab12cd34ef",
+        "stage": "prod",
+        "resource_path": "/orders/{id}",
+        "http_method": "GET",
+    }
+    return [
+        Line(line.at_ms, json.dumps({**fields, "event_timestamp": line.at_ms, "payload": line.message}))
+        for line in lines
+    ]
+
+
 def _request(rng: random.Random, identity: _Identity, begin: int, end: int, *, level: Level) -> Iterator[Line]:
     _, request_id, extended_id, failed = identity
     status = 502 if failed else 200

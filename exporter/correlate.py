@@ -9,6 +9,7 @@ holds memory only, so that a crash loses nothing that a restart would not read a
 from collections.abc import Collection, Iterable, Mapping, Sequence
 
 from exporter import execution_log
+from exporter.envelope import unwrapped
 from exporter.identity import Identity
 from exporter.inflight import InFlight, count_end
 from exporter.loops import Ended
@@ -94,7 +95,7 @@ class Correlator:
 
         Every terminal line is counted in `ended`.
         """
-        unusual = self._in_flight.unusual(group, events, self._open.by_id, ended)
+        unusual = self._in_flight.unusual(group, unwrapped(events), self._open.by_id, ended)
         return [event for event in unusual if not self._take_unusual(group, event, ended)]
 
     def take_asked(self, group: LogGroup, events: Iterable[LogEvent]) -> None:

@@ -10,6 +10,8 @@ from functools import lru_cache
 
 import msgspec
 
+from exporter.model import LogEvent
+
 UUID = r"[0-9A-Fa-f]{8}-[0-9A-Fa-f]{4}-[0-9A-Fa-f]{4}-[0-9A-Fa-f]{4}-[0-9A-Fa-f]{12}"
 """A UUID of any version, as a pattern."""
 
@@ -34,6 +36,27 @@ def split(message: str) -> tuple[str | None, str]:
         return _split_vended_json(message)
     found = _PREFIX.match(message) or _VENDED_PLAIN.match(message, 0, 2_048)
     return _split_at(found, message) if found else (None, message)
+
+
+def unwrapped(events: list[LogEvent]) -> list[LogEvent]:
+    """Events of vended logs with `(id) text` for a message: what `split` finds in them is the same, and found at once.
+
+    Whether a page is of vended logs is told by its first line. Lines without a request id stay as they are.
+    """
+    if not events or events[0].message[:1] == "(":
+        return events
+    return [event if event.message[:1] == "(" else _unwrapped(event) for event in events]
+
+
+def _unwrapped(event: LogEvent) -> LogEvent:
+    message = event.message
+    line = _payload_of(message) if message[:1] == "{" else None
+    if line is None or line[:1] != "(" or _leading_uuid(line[:39]) is None:
+        request_id, text = split(message)
+        if request_id is None:
+            return event
+        line = f"({request_id}) {text}"
+    return LogEvent(event_id=event.event_id, at_ms=event.at_ms, message=line, ingested_at_ms=event.ingested_at_ms)
 
 
 # Lines of a request follow each other: remembering ids is faster than proving each one again.
@@ -68,12 +91,21 @@ _VENDED = msgspec.json.Decoder(_Vended)
 _IS_ID = re.compile(REQUEST_ID)
 
 
-def _split_vended_json(message: str) -> tuple[str | None, str]:
+def _decoded(message: str) -> _Vended | None:
     try:
-        line = _VENDED.decode(message)
+        return _VENDED.decode(message)
     except (msgspec.MsgspecError, ValueError, RecursionError):
-        return None, message
-    if not isinstance(line.payload, str):
+        return None
+
+
+def _payload_of(message: str) -> str | None:
+    line = _decoded(message)
+    return line.payload if line is not None and isinstance(line.payload, str) else None
+
+
+def _split_vended_json(message: str) -> tuple[str | None, str]:
+    line = _decoded(message)
+    if line is None or not isinstance(line.payload, str):
         return None, message
     if (found := _PREFIX.match(line.payload)) is not None:
         return _split_at(found, line.payload)

@@ -9,6 +9,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from exporter import execution_facts, execution_log
+from exporter.envelope import unwrapped
 from exporter.execution_log import MAX_TEXT, PLACEHOLDER_IDS, completed_status, is_routine, parse, split
 from exporter.model import ExecutionStep, LogEvent, Step, Unreadable
 from exporter.redaction import REDACTED
@@ -424,6 +425,37 @@ def test_a_resource_path_of_vended_json_is_no_template() -> None:
 def test_vended_plain_text_has_fields_in_front() -> None:
     fields = "arn:aws:apigateway:eu-west-1:123456789012:/restapis/ab12cd34ef/stages/prod 1757500000000 ab12cd34ef prod /x GET"
     assert split(f"{fields} ({V1}) {TIMEOUT}") == (V1, TIMEOUT)
+
+
+def test_a_page_of_vended_lines_is_unwrapped() -> None:
+    plain = event(f"({V4}) {TIMEOUT}")
+    wrapped = [event(msgspec.json.encode({"payload": f"({V1}) {TIMEOUT}"}).decode()), event(f"a b ({V1}) {TIMEOUT}")]
+    bare = event(msgspec.json.encode({"payload": TIMEOUT}).decode())
+    assert unwrapped([*wrapped, plain, bare]) == [*[event(f"({V1}) {TIMEOUT}")] * 2, plain, bare]
+    assert unwrapped([plain]) == [plain]
+    assert unwrapped([]) == []
+
+
+_IDS = st.sampled_from([V1, V4, "PDS1PEC4oAMFpyA=", "-", "UUID_REPLACED_INVALID_REQUEST_ID", "x", ""])
+_TEXTS = st.sampled_from([TIMEOUT, "", " ", "(x) y", f"({V4}) z", "é\n"]) | st.text(max_size=10)
+_LINES = st.builds("{}({}){}{}".format, st.sampled_from(["", "", " ", "\n"]), _IDS, st.sampled_from([" ", ""]), _TEXTS)
+_VENDED = st.fixed_dictionaries(
+    {"payload": _LINES | _TEXTS | st.none() | st.integers()},
+    optional={"request_id": _IDS | st.integers(), "requestId": _IDS, "api_id": st.just("ab12cd34ef")},
+).map(lambda fields: msgspec.json.encode(fields).decode())
+
+
+@given(st.lists(_LINES | _TEXTS | _VENDED | st.builds("arn:x 1 {}".format, _LINES), max_size=5))
+def test_what_is_unwrapped_says_what_it_said(messages: list[str]) -> None:
+    events = [
+        LogEvent(event_id=str(number), at_ms=number, message=message, ingested_at_ms=number + 7)
+        for number, message in enumerate(messages)
+    ]
+    found = unwrapped(events)
+    assert [split(one.message) for one in found] == [split(message) for message in messages]
+    assert [(one.event_id, one.at_ms, one.ingested_at_ms) for one in found] == [
+        (one.event_id, one.at_ms, one.ingested_at_ms) for one in events
+    ]
 
 
 @pytest.mark.parametrize(

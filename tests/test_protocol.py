@@ -50,6 +50,10 @@ from tests.worlds import (
     scratch,
     slowly,
     unavailable,
+    vended_json,
+    vended_json_with_id,
+    vended_plain,
+    vended_since,
 )
 
 HOUR_MS = 3_600_000
@@ -258,6 +262,12 @@ ATTACKS = [
     Attack(name="execution only in two batches", world={"access": False, "two_batches": 0.6}),
     Attack(name="execution only at ERROR level", world={"access": False, "level": "ERROR"}),
     Attack(name="execution only, reused ids", world=SHARED),
+    Attack(name="vended", world={"vended": vended_json, "two_batches": 0.3}),
+    Attack(name="vended as text", page_size=20, world={"vended": vended_plain}),
+    Attack(name="vended from some time on", page_size=20, world={"vended": vended_since(START_MS + 300_000)}),
+    Attack(name="vended, reused ids", world={"vended": vended_json_with_id, "reuse": 0.3}),
+    Attack(name="vended, execution only, reused ids", world=SHARED | {"vended": vended_json}),
+    Attack(name="vended at ERROR level", world={"vended": vended_json_with_id, "level": "ERROR"}),
     Attack(name="repeated pages", repeat=0.3, page_size=20),
     Attack(name="three passes", page_size=5),
     Attack(name="three passes in two batches", page_size=5, gaps=0.1, world={"two_batches": 0.6}),

@@ -233,10 +233,11 @@ def make_world(
     late: float = 0.3,
     soonest_ms: int = 300,
     outcomes: list[str] | None = None,
+    vended: Callable[[int, str], str] = lambda _at_ms, line: line,
 ) -> World:
     """Requests over `span_ms`, their lines at most `lateness_ms` late, a share `late` of them at least `soonest_ms`.
 
-    `ids`: both, request or extended.
+    `ids`: both, request or extended. `vended`: how execution lines are delivered, by their time.
     """
     world = World()
     used: list[str] = []
@@ -280,6 +281,7 @@ def make_world(
             line = [(request.arrival_ms, request.access_line())]
             world.put(ACCESS, line, visible_ms=visible(), number=number)
         lines = request.execution_lines(level) if execution else []
+        lines = [(at_ms, vended(at_ms, line)) for at_ms, line in lines]
         if lines and rng.random() < two_batches:
             cut = rng.randrange(1, len(lines)) if len(lines) > 1 else 1
             first_ms = visible(lateness_ms - 40_000)
@@ -289,6 +291,35 @@ def make_world(
         elif lines:
             world.put(EXECUTION, lines, visible_ms=visible(), number=number)
     return world
+
+
+_VENDED_FIELDS = {
+    "resource_arn": "arn:aws:apigateway:eu-west-1:123456789012:/restapis/ab12cd34ef/stages/prod",
+    "api_id": "ab12cd34ef",
+    "resource_path": "/orders/42",
+    "http_method": "GET",
+}
+
+
+def vended_json(at_ms: int, line: str) -> str:
+    """The line as its delivery wraps it."""
+    return json.dumps(_VENDED_FIELDS | {"event_timestamp": at_ms, "payload": line})
+
+
+def vended_json_with_id(at_ms: int, line: str) -> str:
+    """The same with the request id in a field of its own."""
+    request_id, _, text = line[1:].partition(") ")
+    return json.dumps(_VENDED_FIELDS | {"event_timestamp": at_ms, "request_id": request_id, "payload": text})
+
+
+def vended_plain(at_ms: int, line: str) -> str:
+    """The line with the fields of a delivery in front of it."""
+    return " ".join([*_VENDED_FIELDS.values(), str(at_ms), line])
+
+
+def vended_since(at_ms: int) -> Callable[[int, str], str]:
+    """Lines of a group that was the stage's own and is delivered to from some time on, which its batches straddle."""
+    return lambda line_ms, line: vended_json(line_ms, line) if line_ms >= at_ms or "Sending" in line else line
 
 
 def slowly(rng: random.Random) -> Callable[[], int]:

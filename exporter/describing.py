@@ -52,7 +52,7 @@ class Describer:
             api=api,
             access=access,
             steps=tuple(steps),
-            request_id=min(unit.ids - unit.extended_ids, default=glance_id),
+            request_id=min(unit.request_ids, default=glance_id),
             extended_request_id=min(unit.extended_ids, default=None),
             groups=tuple(dict.fromkeys(groups)),
         )

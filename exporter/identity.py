@@ -119,7 +119,7 @@ class Identity:
         if unit.end_id is not None and self._has(mark(_ENDED, unit.end_id)):
             return True
         extended = next(iter(unit.extended_ids), None)
-        return any(self.knows(text, extended) for text in unit.ids - unit.extended_ids)
+        return any(self.knows(text, extended) for text in unit.request_ids)
 
     def counts_executions(self, unit: Unit) -> bool:
         """Whether a failure without an access line may be counted, unless it is known: not what could be twice."""
@@ -152,7 +152,7 @@ class Identity:
         access = unit.access
         told = [] if access is None else joinable_ids(access.glance)[:1]
         event = None if access is None else mark(_ACCESS, access.event.event_id)
-        requests = unit.ids - unit.extended_ids
+        requests = unit.request_ids
         extended = sorted(unit.extended_ids, key=lambda text: (text in told, text))
         # Where execution lines told which request id an extended id goes with, none asks for it by itself. Elsewhere
         # they may tell another request id than the access line: a caller may have chosen that one.

@@ -58,8 +58,9 @@ class InFlight:
         while (place := _ROUTINE.take(events, place + 1, lines_by_id, open_ids, shared, ended)) < len(events):
             event = events[place]
             message = event.message
-            kind, request_id = _KINDS.get(message[loops.HEAD]), message[loops.ID]
-            lines, status = lines_by_id.get(request_id), loops.GOOD_STATUSES.get(message[loops.STATUS])
+            end = loops.end_of_id(message)
+            kind, request_id = _KINDS.get(message[end : end + loops.HEAD_SIZE]), message[1:end]
+            lines, status = lines_by_id.get(request_id), loops.GOOD_STATUSES.get(message[end + loops.STATUS_BEHIND :])
             if kind == loops.LINK and lines is not None:
                 lines.append(event)
                 shared.add(request_id)

@@ -127,8 +127,8 @@ class TextColumns:
 MIDDLE, TRAILER, LINK, TERMINAL = range(4)
 """Kinds of routine lines: in the midst of a request, behind its end, its first one at INFO, its last one."""
 
-ID, HEAD, STATUS = slice(1, 37), slice(37, 58), slice(69, None)
-"""Where things stand in `(<uuid>) text`, the form of nearly every execution line; heads begin with the bracket."""
+HEAD_SIZE, STATUS_BEHIND = 21, 32
+"""Heads begin with the bracket behind the request id, so many characters before a status in a terminal line."""
 GOOD_STATUSES: Mapping[str, int] = {str(status): status for status in range(100, 400)}
 """The statuses of requests that ended well."""
 
@@ -136,11 +136,18 @@ Ended = dict[tuple[int, int], int]
 """How many requests ended, by the stretch of time (its number since 1970) and their status."""
 
 
+def end_of_id(message: str) -> int:
+    """Where the request id ends in `(id) text`: one of WebSocket APIs has 15 or 16 characters, else it is a UUID."""
+    if message[15:16] == "=" and message[16:17] == ")":
+        return 16
+    return 17 if message[16:18] == "=)" else 37
+
+
 class Routine:
     """Files routine execution lines under the id of their request, and drops them when it has ended well."""
 
     def __init__(self, kinds: Mapping[str, int], stretch_ms: int) -> None:
-        """`kinds`: the kind of each head, which is the 21 ASCII characters at `HEAD`.
+        """`kinds`: the kind of each head, which is 21 ASCII characters from `end_of_id` on.
 
         `stretch_ms`: what ended is counted by stretches of so many milliseconds.
         """
@@ -166,10 +173,11 @@ class Routine:
         lines_of, kind_of, good_status = lines_by_id.get, self._kind_of, GOOD_STATUSES.get
         for place, event in enumerate(islice(events, start, None), start):
             message = event.message
-            kind = kind_of(message[HEAD])
+            end = end_of_id(message)
+            kind = kind_of(message[end : end + HEAD_SIZE])
             if kind is None:
                 return place
-            request_id = message[ID]
+            request_id = message[1:end]
             lines = lines_of(request_id)
             if lines is None:
                 if kind == TERMINAL or request_id in open_ids:
@@ -177,7 +185,7 @@ class Routine:
                 if kind != TRAILER:  # that is of a request that ended well and was dropped
                     lines_by_id[request_id] = [event]
             elif kind == TERMINAL:
-                status = good_status(message[STATUS])
+                status = good_status(message[end + STATUS_BEHIND :])
                 if status is None or request_id in shared:
                     return place
                 if ended is not None:

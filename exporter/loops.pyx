@@ -469,22 +469,21 @@ cdef class TextColumns(_FormColumns):
 # ------------------------------------------------------------------------------------------------- execution lines
 
 MIDDLE, TRAILER, LINK, TERMINAL = range(4)
-ID, HEAD, STATUS = slice(1, 37), slice(37, 58), slice(69, None)
 GOOD_STATUSES = {str(status): status for status in range(100, 400)}
 cdef enum:
     IS_TRAILER = 1
     IS_LINK = 2
     IS_TERMINAL = 3
-    ID_AT = 1
-    ID_SIZE = 36
-    HEAD_AT = 37
-    HEAD_SIZE = 21
-    STATUS_AT = 69
+    HEAD_LENGTH = 21
+    STATUS_AFTER = 32
     STATUS_SIZE = 3
+    UUID_END = 37
     SLOTS = 256  # as many as `spread` tells apart: several times the number of heads
 
+HEAD_SIZE, STATUS_BEHIND = HEAD_LENGTH, STATUS_AFTER
+
 cdef struct Head:
-    char text[HEAD_SIZE]
+    char text[HEAD_LENGTH]
     int kind  # -1: the slot is empty
 
 
@@ -492,8 +491,25 @@ cdef unsigned int slot_of(const char *head) noexcept nogil:
     cdef unsigned long long first = 0, middle = 0, last = 0
     memcpy(&first, head, 8)
     memcpy(&middle, head + 8, 8)
-    memcpy(&last, head + HEAD_SIZE - 8, 8)
+    memcpy(&last, head + HEAD_LENGTH - 8, 8)
     return spread(first ^ middle * 3 ^ last * 7)
+
+
+def end_of_id(str message not None):
+    if message[15:16] == "=" and message[16:17] == ")":
+        return 16
+    return 17 if message[16:18] == "=)" else UUID_END
+
+
+cdef inline Py_ssize_t end_in(const char *text, Py_ssize_t size) noexcept nogil:
+    """The same; 0: too little of a text stands behind it."""
+    cdef Py_ssize_t end = UUID_END
+    if size > 17 and text[16] in (c")", c"="):
+        if text[16] == c")" and text[15] == c"=":
+            end = 16
+        elif text[16] == c"=" and text[17] == c")":
+            end = 17
+    return end if size >= end + HEAD_LENGTH else 0
 
 
 cdef class Routine:
@@ -511,18 +527,18 @@ cdef class Routine:
             self.heads[slot].kind = -1
         for text, kind in self.kinds.items():
             head = text.encode("ascii")
-            if len(head) != HEAD_SIZE:
+            if len(head) != HEAD_LENGTH:
                 raise ValueError(text)
             slot = slot_of(head)
             while self.heads[slot].kind >= 0:
                 slot = (slot + 1) % SLOTS
-            memcpy(self.heads[slot].text, <const char *> head, HEAD_SIZE)
+            memcpy(self.heads[slot].text, <const char *> head, HEAD_LENGTH)
             self.heads[slot].kind = kind
 
     cdef int kind_of(self, const char *head) noexcept:
         cdef unsigned int slot = slot_of(head)
         while self.heads[slot].kind >= 0:
-            if memcmp(self.heads[slot].text, head, HEAD_SIZE) == 0:
+            if memcmp(self.heads[slot].text, head, HEAD_LENGTH) == 0:
                 return self.heads[slot].kind
             slot = (slot + 1) % SLOTS
         return -1
@@ -537,7 +553,7 @@ cdef class Routine:
     cdef Py_ssize_t taken(
         self, list events, Py_ssize_t start, dict lines_by_id, open_ids, set shared, _Ends ends
     ) except -1:
-        cdef Py_ssize_t place, size = 0
+        cdef Py_ssize_t place, end, size = 0
         cdef const char *text
         cdef int kind, status
         cdef str message
@@ -550,17 +566,19 @@ cdef class Routine:
             text = NULL
             if PyUnicode_IS_COMPACT_ASCII(message):
                 size = PyUnicode_GET_LENGTH(message)
-                if size < HEAD_AT + HEAD_SIZE:
-                    return place
                 text = PyUnicode_1BYTE_DATA(message)
-                kind = self.kind_of(text + HEAD_AT)
+                end = end_in(text, size)
+                if end == 0:
+                    return place
+                kind = self.kind_of(text + end)
             else:
-                kind = self.kinds.get(message[HEAD], -1)
+                end = end_of_id(message)
+                kind = self.kinds.get(message[end:end + HEAD_LENGTH], -1)
             if kind < 0:
                 return place
             # Lines of a request follow each other: often the id is that of the line before.
-            if text == NULL or request_id is None or not is_same(request_id, text + ID_AT, ID_SIZE):
-                request_id = message[ID] if text == NULL else made(text + ID_AT, ID_SIZE)
+            if text == NULL or request_id is None or not is_same(request_id, text + 1, end - 1):
+                request_id = message[1:end] if text == NULL else made(text + 1, end - 1)
                 lines = lines_by_id.get(request_id)
             if lines is None:
                 if kind == IS_TERMINAL or request_id in open_ids:
@@ -569,7 +587,10 @@ cdef class Routine:
                     lines = [event]
                     lines_by_id[request_id] = lines
             elif kind == IS_TERMINAL:
-                status = status_of(text, size) if text != NULL else GOOD_STATUSES.get(message[STATUS], 0)
+                if text != NULL:
+                    status = status_in(text + end + STATUS_AFTER, size - end - STATUS_AFTER)
+                else:
+                    status = GOOD_STATUSES.get(message[end + STATUS_AFTER:], 0)
                 if status == 0 or request_id in shared:
                     return place
                 ends.add(at_ms_of(event), status)
@@ -623,10 +644,9 @@ cdef class _Ends:
         return 0
 
 
-cdef int status_of(const char *text, Py_ssize_t size) noexcept nogil:
+cdef int status_in(const char *digit, Py_ssize_t size) noexcept nogil:
     """The status of a request that ended well, from 100 to 399; else 0."""
-    cdef const char *digit = text + STATUS_AT
-    if size != STATUS_AT + STATUS_SIZE:
+    if size != STATUS_SIZE:
         return 0
     if not (c"1" <= digit[0] <= c"3" and c"0" <= digit[1] <= c"9" and c"0" <= digit[2] <= c"9"):
         return 0

@@ -59,6 +59,17 @@ class Unit(msgspec.Struct, kw_only=True, gc=False):
         return self.access.event.event_id if self.access is not None else min(self.ids, default="")
 
     @property
+    def request_ids(self) -> frozenset[str]:
+        """Those of its ids that are request ids. One of a WebSocket API is its own extended request id."""
+        others = self.ids - self.extended_ids
+        if others:
+            return others
+        told = {line.request_id for line in self.execution}
+        if self.access is not None:
+            told.add(self.access.glance.request_id)
+        return self.ids & told
+
+    @property
     def event_ids(self) -> tuple[str, ...]:
         """The events that it is made of: its access event (or nothing), then the others in order."""
         access = "" if self.access is None else self.access.event.event_id

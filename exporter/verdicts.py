@@ -65,7 +65,7 @@ class Verdicts:
 
     def shares_id(self, unit: Unit) -> bool:
         """Whether its request id is that of another request, too."""
-        for text in unit.ids - unit.extended_ids:
+        for text in unit.request_ids:
             request = self._open.by_id.get(text)
             if request is not None and len(self.units(request)) > 1:
                 return True

@@ -97,6 +97,17 @@ MUTATIONS = (
         edits=(("identity.py", "            found.add(mark(_ENDED, unit.end_id))\n", "            pass\n"),),
     ),
     Mutation(
+        name="an id that is its own extended one is no request id",
+        by=("protocol.py::test_counts_and_labels_are_the_truth[0-ids of WebSocket APIs, execution only]",),
+        edits=(
+            (
+                "units.py",
+                "        if others:\n            return others\n        told",
+                "        return others\n        told",
+            ),
+        ),
+    ),
+    Mutation(
         name="tombstones of an id that was used before are inscribed over those that are there",
         by=("protocol.py::test_counts_and_labels_are_the_truth[0-reused ids, most of them]",),
         edits=(("identity.py", "if not any(one in taken or self._has(one) for one in ids.values()):", "if ids:"),),

@@ -26,6 +26,8 @@ from tests.worlds import (
     make_world,
     scratch,
     unavailable,
+    vended_json,
+    vended_plain,
 )
 
 FORMAT = json.dumps(
@@ -73,6 +75,9 @@ WORLDS = {
     "at ERROR level": {"level": "ERROR"},
     "without execution logs": {"execution": False},
     "lines of a request in two batches": {"two_batches": 0.5},
+    "ids of WebSocket APIs": {"websocket": True},
+    "vended as JSON": {"vended": vended_json},
+    "vended as text": {"vended": vended_plain},
     "a server that ignores patterns": {"ignores": True},
     "pages that come twice": {"repeats": True},
 }
@@ -107,8 +112,9 @@ def by_status(counts):
 
 @pytest.mark.parametrize("seed", range(3))
 @pytest.mark.parametrize("level", ["INFO", "ERROR"])
-def test_without_access_logs_the_execution_log_tells_and_masked_errors_too(seed, level):
-    world = make_world(random.Random(seed), access=False, level=level)
+@pytest.mark.parametrize("how", [{}, {"websocket": True}, {"vended": vended_json}], ids=["", "websocket", "vended"])
+def test_without_access_logs_the_execution_log_tells_and_masked_errors_too(seed, level, how):
+    world = make_world(random.Random(seed), access=False, level=level, **how)
     _, counted = lived(world, seed, access=False, crash=0.1, gaps=0.1)
     if level == "ERROR":  # its lines name neither method nor resource
         assert by_status(counted) == by_status(truth(world, masked=True))

@@ -528,6 +528,22 @@ def test_a_request_that_ends_well_is_counted_by_its_time_and_status(module):
     assert ended == {(events[3].at_ms // STRETCH_MS, 204): 1}
 
 
+OTHER_IDS = ("JKJaXmPLvHc%03d=", "PDS1PEC4oAMFp%02d=", "fQke_hDCDoEE%03d=")
+"""Of WebSocket APIs: 15 or 16 characters."""
+
+
+@each
+@pytest.mark.parametrize("form", [ID, *OTHER_IDS])
+def test_an_id_of_any_kind_is_filed_under(module, form):
+    one, other = form % 1, form % 2
+    lines = [f"({one}) {LINK}", f"({other}) {MIDDLE}", f"({one}) {COMPLETED}200", f"({one}) {TRAILER}"]
+    left, kept, ended = Taken(module, [event(line, number) for number, line in enumerate(lines)]).told
+    assert (left, kept, list(ended.values())) == ([], {other: [lines[1]]}, [1])
+    left = Taken(module, [event(f"({one}) {text}") for text in (REASON, MIDDLE, COMPLETED + "504", "")]).left
+    assert left == [0, 2, 3]
+    assert {module.end_of_id(line) for line in (*lines, f"({one}) é")} == {len(one) + 1}
+
+
 @each
 @pytest.mark.parametrize(
     "lines",
@@ -612,7 +628,8 @@ EXECUTION_TEXTS = st.sampled_from(
     ]
 ) | st.text(max_size=30)
 MESSAGES = st.builds(
-    lambda request, text, wrap: wrap.format(ID % request, text),
+    lambda form, request, text, wrap: wrap.format(form % request, text),
+    st.sampled_from([ID, *OTHER_IDS]),
     st.integers(1, 4),
     EXECUTION_TEXTS,
     st.sampled_from(["({}) {}"] * 8 + ["({} {}", "é{}) {}", "({})\u2028{}", "{}{}", " ({}) {}"]),
@@ -623,7 +640,10 @@ MESSAGES = st.builds(
 @settings(max_examples=400)
 @given(
     st.lists(MESSAGES, max_size=30),
-    *[st.sets(st.integers(1, 4).map(lambda request: ID % request), max_size=2) for _ in range(3)],
+    *[
+        st.sets(st.builds(lambda form, request: form % request, st.sampled_from([ID, *OTHER_IDS]), st.integers(1, 4)))
+        for _ in range(3)
+    ],
 )
 def test_compiled_routine_is_that_of_python(messages, open_ids, shared, lines):
     events = [event(message, number) for number, message in enumerate(messages)]

@@ -207,6 +207,17 @@ def test_a_placeholder_line_waits_until_execution_lines_have_had_their_chance_to
 # ------------------------------------------------------------------------------------------------- which lines are one
 
 
+def test_a_request_id_that_is_the_extended_one_too_is_a_request_id():
+    (unit,) = units([], timed_out(extended=ID))
+    assert (unit.request_ids, unit.extended_ids) == ({ID}, {ID})
+    (unit,) = units([access(extended=ID)], [])
+    assert (unit.request_ids, unit.extended_ids) == ({ID}, {ID})
+    (unit,) = units([access(request_id=None, extended="x1=")], [])
+    assert (unit.request_ids, unit.extended_ids) == (set(), {"x1="})
+    (unit,) = units([access(extended="x1=")], timed_out())
+    assert (unit.request_ids, unit.extended_ids) == ({ID}, {"x1="})
+
+
 def test_one_access_line_and_the_lines_under_its_id_are_one_request():
     (unit,) = units([access(extended="x1=")], timed_out())
     assert (unit.access is not None, len(unit.execution), unit.terminal) == (True, 4, True)

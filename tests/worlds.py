@@ -234,10 +234,12 @@ def make_world(
     soonest_ms: int = 300,
     outcomes: list[str] | None = None,
     vended: Callable[[int, str], str] = lambda _at_ms, line: line,
+    websocket: bool = False,
 ) -> World:
     """Requests over `span_ms`, their lines at most `lateness_ms` late, a share `late` of them at least `soonest_ms`.
 
-    `ids`: both, request or extended. `vended`: how execution lines are delivered, by their time.
+    `ids`: both, request or extended. `vended`: how execution lines are delivered, by their time. `websocket`: with ids as
+    WebSocket APIs have them, where both are one.
     """
     world = World()
     used: list[str] = []
@@ -263,6 +265,8 @@ def make_world(
             resource=rng.choice(["/orders", "/orders/{id}"]),
             has_access=access,
         )
+        if websocket:
+            request.request_id = request.extended_id = f"{rng.getrandbits(60):015x}="
         if used and rng.random() < reuse:
             request.request_id = rng.choice(used)
         used.append(request.request_id)

@@ -469,7 +469,7 @@ def test_lines_of_several_formats_taken_together_say_what_each_says_alone(spec, 
 
 
 @pytest.mark.skipif(not loops.COMPILED, reason="nothing was compiled: .ci/run fails where that is so")
-@settings(max_examples=500)
+@settings(max_examples=300)
 @given(text_lines(), st.booleans())
 def test_compiled_columns_of_texts_are_those_of_the_expression(drawn, knows):
     spec, messages = drawn
@@ -641,7 +641,10 @@ MESSAGES = st.builds(
 @given(
     st.lists(MESSAGES, max_size=30),
     *[
-        st.sets(st.builds(lambda form, request: form % request, st.sampled_from([ID, *OTHER_IDS]), st.integers(1, 4)))
+        st.sets(
+            st.builds(lambda form, request: form % request, st.sampled_from([ID, *OTHER_IDS]), st.integers(1, 4)),
+            max_size=2,
+        )
         for _ in range(3)
     ],
 )

@@ -327,7 +327,7 @@ def test_counts_and_labels_are_the_truth(attack, seed):
 @named
 def test_counts_and_labels_are_the_truth_in_many_worlds(attack):
     """Whoever changes the protocol tries more of them: `WORLDS=100`."""
-    for seed in range(100, 100 + int(os.environ.get("WORLDS", "12"))):
+    for seed in range(100, 100 + int(os.environ.get("WORLDS", "8"))):
         with lived(attack, seed) as (world, life):
             assert_truth(world, life, attack)
 

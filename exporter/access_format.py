@@ -1,8 +1,8 @@
 """A stage's format string as a reader of its lines: the text between `$context` variables shows where values end.
 
 It becomes one regular expression, linear in the line; where values end as simply as in nearly all formats, that is told
-to a compiled loop, too, which finds the same. A format whose lines could be cut in two ways is refused when it
-is compiled, naming the two variables. It knows the shape that a variable's values can have, never what they mean.
+to a compiled loop, too, which finds the same. A format whose lines could be cut in two ways is refused when it is
+compiled, naming the two variables. It knows the shape that a variable's values can have, never what they mean.
 """
 
 import re
@@ -137,7 +137,7 @@ def _value(variable: Variable, follower: Piece | None, *, exactly: bool) -> _Val
             return _Value(".*+", reach=Run(None))
         if shape.quoted:
             return _Value('".*?"|[^"]*?', lazy=True)
-        # Behind a comma `_expression` looks further on.
+        # Behind a comma the expression looks further on: see `_compile`.
         reach = Run(None) if follower != "," else None
         return _Value(".*?", lazy=True, undecided=not _parts(follower, shape), reach=reach)
     if follower is None or not may_hold(shape, follower[0]):
@@ -173,7 +173,7 @@ class _Compiled(NamedTuple):
     """Of its values."""
 
 
-def _compiled(pieces: Sequence[Piece]) -> _Compiled:
+def _compile(pieces: Sequence[Piece]) -> _Compiled:
     """One expression for a whole line, linear in its length.
 
     A value that nothing but its delimiter ends is matched lazily, together with all that must follow up to the next
@@ -236,7 +236,7 @@ class TextFormat:
     def __init__(self, pieces: Sequence[Piece]) -> None:
         """Raises `AccessFormatError` for a format whose lines could be cut in two ways."""
         self.names = tuple(piece.name for piece in pieces if isinstance(piece, Variable))
-        expression, reaches = _compiled(pieces)
+        expression, reaches = _compile(pieces)
         # The group behind the last never matches: it stands for what the format does not log.
         self._match = re.compile(expression + "((?!))?", re.DOTALL).match
         absent = len(self.names) + 1

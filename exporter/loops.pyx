@@ -78,6 +78,17 @@ cdef struct Value:
     bint quoted
 
 
+cdef inline bint is_blank(char text) noexcept nogil:
+    return text in (c" ", c"\n", c"\r", c"\t")
+
+
+cdef inline Py_ssize_t size_without_blanks(const char *text, Py_ssize_t size) noexcept nogil:
+    """The size of a text without the blanks behind it."""
+    while size > 0 and is_blank(text[size - 1]):
+        size -= 1
+    return size
+
+
 cdef bint is_plain(const char *text, Py_ssize_t size) noexcept nogil:
     """Whether no character is an escape or a control character: what stands in quotation marks is then the value."""
     cdef Py_ssize_t place
@@ -291,8 +302,7 @@ cdef class JsonColumns(_FormColumns):
         if line is None or not PyUnicode_IS_COMPACT_ASCII(line):
             return False
         text, size = PyUnicode_1BYTE_DATA(line), PyUnicode_GET_LENGTH(line)
-        while size > 0 and text[size - 1] in (c" ", c"\n", c"\r", c"\t"):
-            size -= 1
+        size = size_without_blanks(text, size)
         at = len(first)
         if size < at or memcmp(text, <const char *> first, at) != 0 or not is_plain(text, size):
             return False
@@ -419,10 +429,9 @@ cdef class TextColumns(_FormColumns):
         if line is None or not PyUnicode_IS_COMPACT_ASCII(line):
             return False
         text, size = PyUnicode_1BYTE_DATA(line), PyUnicode_GET_LENGTH(line)
-        while size > 0 and text[size - 1] in (c" ", c"\n", c"\r", c"\t"):
-            size -= 1
+        size = size_without_blanks(text, size)
         at = 0
-        while at < size and text[at] in (c" ", c"\n", c"\r", c"\t"):
+        while at < size and is_blank(text[at]):
             at += 1
         # Python knows more white space, all of it control characters.
         if at == size or text[at] < 0x20 or text[size - 1] < 0x20:

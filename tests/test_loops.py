@@ -289,7 +289,7 @@ def test_lines_taken_together_say_what_each_says_alone(drawn):
 def form_of_text(spec):
     """The form of a format's lines; None where it has none."""
     pieces = pieces_of(spec)
-    return access_format._form(pieces, access_format._compiled(pieces).reaches)
+    return access_format._form(pieces, access_format._compile(pieces).reaches)
 
 
 def text_columns_of(module, spec, messages, *, known=None, start=0):

@@ -41,6 +41,7 @@ _log = structlog.get_logger(__name__)
 STOP_GRACE_SECONDS = 10.0
 """How long a stop waits for polls to end and spans to leave; what is not done by then is done after the next start."""
 
+_HEED_SIGNALS_SECONDS = 1.0
 _MOST_THREADS = 32
 _HOUSEKEEPING_SECONDS = 5
 
@@ -138,7 +139,10 @@ class Daemon:
 
     def wait(self) -> None:
         """Return when a stop is asked for."""
-        self._stop.wait()
+        # Python handles signals in the main thread, which sleeps on where one comes just before it falls asleep, or in
+        # another thread.
+        while not self._stop.wait(_HEED_SIGNALS_SECONDS):
+            pass
 
     def ask_to_stop(self) -> None:
         """Make `wait` return and polls end after their current page. Safe to call from a signal handler's thread."""

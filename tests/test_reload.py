@@ -3,6 +3,7 @@
 The real daemon in this process, on a CloudWatch over real HTTP (`tests/fakes`).
 """
 
+import ctypes
 import http.client
 import json
 import os
@@ -434,6 +435,8 @@ def test_a_hangup_reloads_the_real_process_and_a_second_one_is_survived(installa
         text=True,
     ) as process:
         lines = iter(process.stderr)
+        overdue = threading.Timer(DEADLINE_S, process.kill)  # ends the lines, and with them whoever waits for one
+        overdue.start()
         try:
             started = next(line for line in lines if "event=started" in line)
             address = re.search(r"address=127\.0\.0\.1:(\d+)", started)
@@ -443,9 +446,16 @@ def test_a_hangup_reloads_the_real_process_and_a_second_one_is_survived(installa
             installation.file.write_text("nonsense: 1\n")
             process.send_signal(signal.SIGHUP)
             assert "nonsense" in next(line for line in lines if "configuration not reloaded" in line)
+            # One that another thread receives, as one that comes just before the main thread falls asleep, wakes nobody.
+            installation.configure(ORDERS_WATCH)
+            tasks = [int(task.name) for task in Path(f"/proc/{process.pid}/task").iterdir()]
+            other = next(tid for tid in tasks if tid != process.pid)
+            assert ctypes.CDLL(None).tgkill(process.pid, other, int(signal.SIGHUP)) == 0
+            assert next(line for line in lines if "configuration reloaded" in line)
             process.terminate()
             assert process.wait(timeout=DEADLINE_S) == 0
         finally:
+            overdue.cancel()
             process.kill()
 
 
